@@ -1,0 +1,1 @@
+"""labkit: the small, readable library behind Quantization Lab."""

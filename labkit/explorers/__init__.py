@@ -1,0 +1,1 @@
+"""Explorers: one file each, state in, scene out."""
