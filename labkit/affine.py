@@ -1,0 +1,154 @@
+"""Scale and zero point: the affine map between floats and small integers.
+
+    q  = clamp(round(x / scale) + zero_point, quant_min, quant_max)      quantize
+    x' = (q - zero_point) * scale                                        dequantize
+
+Divide, round half to even, add the zero point, saturate: the order of ONNX QuantizeLinear.
+(`torch.fake_quantize_per_tensor_affine` multiplies by 1 / scale instead, and so differs on exact
+half-way points.) How scale and zero point are chosen stands in `labkit.qparams`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from labkit.checks import check_finite, check_tensor, describe
+from labkit.granularity import blocks
+from labkit.qparams import QParams, choose_qparams, code_range, qparams_from_range
+
+__all__ = [
+    "QParams",
+    "choose_qparams",
+    "code_range",
+    "dequantize",
+    "fake_quantize",
+    "qparams_from_range",
+    "quantize",
+    "representable_range",
+]
+
+
+def quantize(x: Tensor, qparams: QParams) -> Tensor:
+    """Return the integer codes of `x`, same shape, in the smallest integer type that holds them.
+
+    q = clamp(round_half_even(x / scale) + zero_point, quant_min, quant_max). Raises ValueError when
+    `x` is not finite or its shape does not fit the parameters.
+
+    >>> quantize(torch.tensor([-1.0, 0.0, 0.3, 9.0]), QParams(0.5, 2, 0, 3))
+    tensor([0, 2, 3, 3], dtype=torch.uint8)
+    """
+    check_tensor(x)
+    x = x.detach()
+    codes = torch.empty(x.shape, dtype=_code_dtype(qparams), device=x.device)
+    for values, out, scale, zero_point in blocks(x, codes, qparams):
+        steps = _steps(values, scale)
+        steps.clamp_(qparams.quant_min - zero_point, qparams.quant_max - zero_point)
+        out.copy_(steps.add_(zero_point))
+    return codes
+
+
+def dequantize(q: Tensor, qparams: QParams, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the values (q - zero_point) * scale that the codes `q` stand for, as `dtype`.
+
+    A value beyond the largest finite number of `dtype` saturates there. Raises ValueError when `q`
+    is not an integer tensor or its shape does not fit the parameters.
+
+    >>> dequantize(torch.tensor([0, 2, 3]), QParams(0.5, 2, 0, 3))
+    tensor([-1.0000,  0.0000,  0.5000])
+    """
+    if not isinstance(q, Tensor) or q.is_floating_point() or q.is_complex():
+        raise ValueError(f"codes must be an integer tensor, got {describe(q)}")
+    values = torch.empty(q.shape, dtype=dtype, device=q.device)
+    limit = _saturation(qparams, dtype)
+    for codes, out, scale, zero_point in blocks(q, values, qparams):
+        steps = codes.to(_work_dtype(dtype)).sub_(zero_point).mul_(scale)
+        out.copy_(steps if limit is None else steps.clamp_(-limit, limit))
+    return values
+
+
+def fake_quantize(x: Tensor, qparams: QParams) -> Tensor:
+    """Return dequantize(quantize(x)) in the dtype of `x`: what is left of `x` in its codes.
+
+    Differentiable by the straight-through estimator (Bengio et al. 2013), as torch defines it: the
+    gradient passes unchanged where the rounded code lies inside the code range, and is 0 where it
+    clips. Raises ValueError as `quantize` does.
+
+    >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
+    >>> y = fake_quantize(x, QParams(0.5, 2, 0, 3))
+    >>> y.sum().backward()
+    >>> y.tolist(), x.grad.tolist()
+    ([0.5, 0.5], [1.0, 0.0])
+    """
+    check_tensor(x)
+    return _FakeQuantize.apply(x, qparams)
+
+
+def representable_range(qparams: QParams) -> tuple[Tensor, Tensor]:
+    """Return the smallest and largest value the grid can hold, in float64, shaped like the scale.
+
+    >>> [end.item() for end in representable_range(QParams(0.5, 2, 0, 3))]
+    [-1.0, 0.5]
+    """
+    scale, zero_point = qparams.scale.double(), qparams.zero_point.double()
+    return (qparams.quant_min - zero_point) * scale, (qparams.quant_max - zero_point) * scale
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """The rounding forward, the straight-through gradient backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, qparams: QParams) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.qparams = qparams
+        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        limit = _saturation(qparams, x.dtype)
+        for values, out, scale, zero_point in blocks(x, y, qparams):
+            # Where the dtype allows, the result is its own work space: no other large tensor.
+            steps = _steps(values, scale, out if out.dtype == _work_dtype(out.dtype) else None)
+            # clamp(steps + z, min, max) - z, without adding z and taking it off again.
+            steps.clamp_(qparams.quant_min - zero_point, qparams.quant_max - zero_point)
+            steps.mul_(scale)
+            if limit is not None:
+                steps.clamp_(-limit, limit)
+            if steps is not out:
+                out.copy_(steps)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (x,), qparams = ctx.saved_tensors, ctx.qparams
+        inside = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+        for values, out, scale, zero_point in blocks(x, inside, qparams):
+            codes = _steps(values, scale).add_(zero_point)
+            torch.logical_and(codes >= qparams.quant_min, codes <= qparams.quant_max, out=out)
+        return gradient * inside, None
+
+
+def _steps(values: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
+    """round_half_even(values / scale), checked to be finite while the block is in cache."""
+    values = values.to(_work_dtype(values.dtype))
+    # One sum is cheaper than isfinite(); only a suspicious one is looked at closely, because a sum
+    # of finite values may overflow too.
+    if not bool(torch.isfinite(values.sum())):
+        check_finite(values)
+    return torch.div(values, scale, out=out).round_()
+
+
+def _code_dtype(qparams: QParams) -> torch.dtype:
+    for dtype in (torch.uint8, torch.int8, torch.int16):
+        info = torch.iinfo(dtype)
+        if info.min <= qparams.quant_min and qparams.quant_max <= info.max:
+            return dtype
+    return torch.int32
+
+
+def _work_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Half precision is computed in float32; float32 and float64 as they are."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _saturation(qparams: QParams, dtype: torch.dtype) -> float | None:
+    """Return the largest finite value of `dtype` when a code could stand for more, else None."""
+    span = qparams.scale.amax().item() * (qparams.quant_max - qparams.quant_min)
+    return torch.finfo(dtype).max if span > torch.finfo(dtype).max else None
