@@ -1,0 +1,17 @@
+"""Shared by all tests: few threads, and property tests that repeat."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# torch reads it when it is first imported. Several test processes share the processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+
+settings.register_profile(
+    "lab",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("lab")
