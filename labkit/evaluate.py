@@ -73,7 +73,7 @@ def accuracy(
     images: torch.Tensor,
     labels: torch.Tensor,
     *,
-    batch_size: int = 1000,
+    batch_size: int = 500,
     confidence: float = 0.95,
 ) -> Accuracy:
     """Return the share of images whose largest output is at the label, with its interval.
