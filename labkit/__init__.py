@@ -1,1 +1,36 @@
-"""labkit: the small, readable library behind Quantization Lab."""
+"""labkit: the small, readable library behind Quantization Lab.
+
+Its table of contents, in the direction the data flows:
+
+    qparams       choosing scale and zero point
+    affine        quantize, dequantize, fake_quantize
+    granularity   per tensor, per axis, per group
+    errors        rounding and clipping error, SQNR, closed-form predictions
+    grids         grids that are not uniform: k-means, NF4, small floats
+    formats       grids and how they are stored, in counted bits per weight
+    packing       codes ↔ bytes
+    layouts       byte layouts of real files (GGUF)
+    data, zoo     real data and really trained models, offline
+    train         the command that trains them
+    evaluate      quality with its interval
+    explorers     state → scene → picture: what the sliders move
+    exercises     check, hint, solution, status, reset
+    authoring     executes the notebooks and stores still pictures
+"""
+
+from labkit.affine import dequantize, fake_quantize, quantize
+from labkit.errors import ErrorReport, quantization_error
+from labkit.packing import pack, unpack
+from labkit.qparams import QParams, choose_qparams
+
+__all__ = [
+    "ErrorReport",
+    "QParams",
+    "choose_qparams",
+    "dequantize",
+    "fake_quantize",
+    "pack",
+    "quantization_error",
+    "quantize",
+    "unpack",
+]

@@ -133,7 +133,7 @@ def nearest(x: Tensor, levels: Tensor) -> Tensor:
     """
     # In float64 the midpoints of float32 levels are exact.
     midpoints = (levels[1:].double() + levels[:-1].double()) / 2
-    return torch.bucketize(x.double(), midpoints).to(torch.uint8)
+    return torch.bucketize(x.contiguous().double(), midpoints).to(torch.uint8)
 
 
 def kmeans_levels(x: Tensor, bits: int, iterations: int = 100) -> Tensor:

@@ -201,8 +201,8 @@ def _check_rule(scale_rule: str) -> None:
 def stored_scale(scale: Tensor) -> Tensor:
     """Return a float64 scale as the float32 that is stored: positive, and 1 where it is 0.
 
-    A range of width 0 has no step of its own, and any step serves it. Where float32 is subnormal the
-    scale is never rounded down: that could clip, or give 0.
+    A range of width 0 has no step of its own, and any step serves it. Where float32 is subnormal
+    the scale is never rounded down: that could clip, or give 0.
 
     >>> stored_scale(torch.tensor([0.5, 0.0], dtype=torch.float64))
     tensor([0.5000, 1.0000])
