@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import os
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -241,7 +242,7 @@ def source(function: Callable) -> str:
     >>> print(source(not_solved).splitlines()[0])
     def not_solved() -> None:
     """
-    return inspect.cleandoc(inspect.getsource(function))
+    return textwrap.dedent(inspect.getsource(function))
 
 
 def _copy(value: Any) -> Any:
