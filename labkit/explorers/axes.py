@@ -23,8 +23,10 @@ def headings(frame: Frame, body: list[str]) -> None:
     used = text.width(caption) + 24 if caption else 0.0
     named = [m for m in plot.marks if getattr(m, "label", "") and not isinstance(m, Band | Rule)]
     x = frame.right
+    share = (frame.right - left - used) / max(len(named), 1) - 36
+    short = sum(text.width(mark.label) + 36 for mark in named) <= frame.right - left - used
     for mark in reversed(named):
-        label = text.fit(mark.label, max(x - left - used - 24, 40))
+        label = mark.label if short else text.fit(mark.label, max(share, 20))
         x -= text.width(label)
         body.append(words(x, y + 14, label))
         x -= 20
@@ -42,6 +44,7 @@ def _gutter(frame: Frame) -> float:
 def axes(frame: Frame, body: list[str]) -> None:
     """Add grid lines, ticks with their numbers and the x axis' caption."""
     grid: list[str] = []
+    first = len(body)
     if frame.y.show:
         for value, label in ticks(frame.y, frame.height * 1.8):
             y = frame.py(value)
@@ -62,7 +65,9 @@ def axes(frame: Frame, body: list[str]) -> None:
         line = f"M{num(frame.left)} {num(frame.bottom)}H{num(frame.right)}"
         body.append(tag("path", d=line, stroke=variable("muted"), stroke_width=1))
     if grid:
-        body.append(tag("path", d="".join(grid), stroke=variable("line"), stroke_width=1))
+        # Below the axis and everything else.
+        lines = tag("path", d="".join(grid), stroke=variable("line"), stroke_width=1)
+        body.insert(first, lines)
 
 
 def rule_labels(frame: Frame) -> str:
@@ -76,25 +81,49 @@ def rule_labels(frame: Frame) -> str:
     """
     rows = max(round(frame.head / LABEL_ROW), 1)
     taken: list[list[tuple[float, float]]] = [[] for _ in range(rows)]
-    parts = []
+    lines, labels = [], []
     named = [k for k in frame.plot.marks if isinstance(k, Band | Rule) and k.label]
-    for mark in sorted((k for k in named if k.axis == "x"), key=_start):
-        size = text.width(mark.label, FONT)
+    # Bands first: their labels get the upper row, and a rule reaches up to its own label only.
+    for mark in sorted((k for k in named if k.axis == "x"), key=_order):
+        label = text.fit(mark.label, frame.width)
+        size = text.width(label, FONT)
         left = _label_left(mark, frame, size)
         row = text.free_row(taken, left - 4, left + size + 4)
         if row == rows:
             row = min(range(rows), key=lambda r: max(end for _, end in taken[r]))
         taken[row].append((left - 4, left + size + 4))
         y = frame.top - frame.head + 13 + row * LABEL_ROW
-        parts.append(words(left, y, mark.label, role=mark.role, halo=True))
+        if not frame.left - 1 <= frame.px(_start(mark)) <= frame.right + 1:
+            continue
+        if isinstance(mark, Rule) and frame.head:
+            x = num(frame.px(mark.at))
+            look = {"stroke_dasharray": "6 4"} if mark.dashed else {}
+            data = f"M{x} {num(frame.top)}V{num(y - 12)}"
+            colour, width = variable(mark.role), float(mark.width)
+            lines.append(tag("path", d=data, stroke=colour, stroke_width=width, **look))
+        labels.append(words(left, y, label, role=mark.role, halo=True))
+    parts = lines + labels
     levels: list[float] = []
     for mark in (k for k in named if k.axis == "y"):
         y = frame.py(mark.at) - 6 if isinstance(mark, Rule) else frame.py(mark.high) + 15
         while any(abs(y - other) < 15 for other in levels):
             y += 16
         levels.append(y)
-        parts.append(words(frame.right - 4, y, mark.label, anchor="end", role=mark.role, halo=True))
+        parts.append(
+            words(
+                frame.right - 4,
+                y,
+                text.fit(mark.label, frame.width - 8),
+                anchor="end",
+                role=mark.role,
+                halo=True,
+            )
+        )
     return "".join(parts)
+
+
+def _order(mark: Band | Rule) -> tuple[bool, float]:
+    return isinstance(mark, Rule), _start(mark)
 
 
 def _start(mark: Band | Rule) -> float:

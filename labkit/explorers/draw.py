@@ -163,7 +163,7 @@ def _band(mark: m.Band, frame: Frame) -> str:
 def _rule(mark: m.Rule, frame: Frame) -> str:
     if mark.axis == "x":
         x = num(frame.px(mark.at))
-        data = f"M{x} {num(frame.top - frame.head)}V{num(frame.bottom)}"
+        data = f"M{x} {num(frame.bottom)}V{num(frame.top)}"
     else:
         data = f"M{num(frame.left)} {num(frame.py(mark.at))}H{num(frame.right)}"
     return _stroke(data, mark.role, mark.width, mark.dashed)
@@ -172,7 +172,14 @@ def _rule(mark: m.Rule, frame: Frame) -> str:
 @draw.register
 def _text(mark: m.Text, frame: Frame) -> str:
     x, y = frame.px(mark.x), frame.py(mark.y) + mark.dy
-    lines = mark.text.split("\n")
+    room = {
+        "start": frame.right - x,
+        "end": x - frame.left,
+        "middle": 2 * min(frame.right - x, x - frame.left),
+    }[mark.anchor]
+    lines = [
+        text.fit(line, max(room + 24, 60), mark.size, mark.bold) for line in mark.text.split("\n")
+    ]
     return "".join(
         words(
             x,

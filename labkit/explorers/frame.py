@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,7 +101,17 @@ def ticks(axis: Axis, room: float) -> tuple[tuple[float, str], ...]:
     slack = 1e-9 * (axis.high - axis.low)
     inside = [float(v) for v in values if axis.low - slack <= v <= axis.high + slack]
     # A step of 0.1 makes 0.30000000000000004 and 1e-17; rounding to the step's digits cleans that.
+    if axis.scale == "log" and decades > 2:
+        return tuple((value, _power(value, axis)) for value in inside)
     return tuple((value, text.short(_clean(value, inside))) for value in inside)
+
+
+def _power(value: float, axis: Axis) -> str:
+    # One way of writing along the whole axis: 0.01 beside 10⁻⁴ reads badly.
+    if axis.low >= 1e-3 and axis.high <= 1e5:
+        return text.short(value)
+    exponent = round(math.log10(value))
+    return f"10{text.superscript(exponent)}"
 
 
 def _clean(value: float, values: Sequence[float]) -> float:
@@ -146,8 +157,8 @@ def formula_lines(scene: Scene) -> tuple[str, ...]:
     """
     columns = int((scene.width - 2 * MARGIN - 28) / 8.5)
     lines: list[str] = []
-    for formula in scene.formulas:
-        lines.extend(text.wrap(formula, columns, 1 / 0.62) if formula else ("",))
+    for formula in "\n".join(scene.formulas).split("\n") if scene.formulas else ():
+        lines.extend(textwrap.wrap(formula, columns, subsequent_indent="    ") or [""])
     return tuple(lines)
 
 

@@ -199,7 +199,11 @@ class Panel(widgets.VBox):
         def changed(change: Any) -> None:
             if not self._quiet:
                 self._state = replace(self._state, **{name: change["new"]})
-                self._take(self._state)
+                try:
+                    self._take(self._state)
+                except Exception as error:  # noqa: BLE001 - must be seen in the panel, as below
+                    self._show(error)
+                    return
                 self._repaint()
 
         return changed
@@ -212,7 +216,7 @@ class Panel(widgets.VBox):
                 self._offer(state)
                 for name, control in self._controls.items():
                     _put(name, control, getattr(state, name), exact=self._limits is None)
-            except ValueError:
+            except Exception:
                 for name, control in self._controls.items():
                     control.value = before[name]
                 raise
@@ -244,17 +248,20 @@ class Panel(widgets.VBox):
                 raise ValueError(f"the scene function returned {type(scene).__name__}, not a Scene")
             picture = render(scene)
         except Exception as error:  # noqa: BLE001 - whatever fails must be seen in the panel
-            self._error = str(error) or type(error).__name__
-            if not isinstance(error, ValueError):
-                self._error = f"{type(error).__name__}: {self._error}"
-            self._alert.value = _ALERT.format(escape(self._error))
-            self._picture.add_class("ql-stale")
+            self._show(error)
             return
         self._scene, self._svg, self._error = scene, picture, ""
         self._picture.value = picture
         if self._alert.value:
             self._alert.value = ""
         self._picture.remove_class("ql-stale")
+
+    def _show(self, error: Exception) -> None:
+        self._error = str(error) or type(error).__name__
+        if not isinstance(error, ValueError):
+            self._error = f"{type(error).__name__}: {self._error}"
+        self._alert.value = _ALERT.format(escape(self._error))
+        self._picture.add_class("ql-stale")
 
 
 def _put(name: str, control: Any, value: Any, *, exact: bool) -> None:

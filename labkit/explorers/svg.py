@@ -127,12 +127,13 @@ def _titles(scene: Scene, body: list[str]) -> None:
 def _readout(readout: Readout, x: float, y: float, room: float, large: bool) -> str:
     value = text.short(readout.value, readout.digits)
     size = 42.0 if large else 28.0
-    unit_room = text.width(" " + readout.unit, 16) if readout.unit else 0.0
+    shown_unit = text.fit(readout.unit, room / 2, 16)
+    unit_room = text.width(" " + shown_unit, 16) if shown_unit else 0.0
     while size > 16 and text.width(value, size, bold=True) + unit_room > room:
         size -= 2
     value = text.fit(value, room - unit_room, size, bold=True)
     unit = (
-        tag("tspan", escape(readout.unit), dx=6, font_size=16, font_weight=400)
+        tag("tspan", escape(shown_unit), dx=6, font_size=16, font_weight=400)
         if readout.unit
         else ""
     )

@@ -32,15 +32,24 @@ def short(value: float | int | str | bool, digits: int = 4) -> str:
     if value == 0:
         return "0"
     exponent = int(f"{value:.{digits - 1}e}".split("e")[1])
-    if -4 < exponent < max(digits, 6):
+    if -5 < exponent < max(digits, 6):
         text = f"{value:,.{max(digits - 1 - exponent, 0)}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
     else:
         mantissa = f"{value:.{digits - 1}e}".split("e")[0]
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         text = f"{mantissa}×".replace("1×", "", 1) if mantissa in ("1", "-1") else f"{mantissa}×"
-        text = f"{text}10{str(exponent).translate(_SUPERSCRIPT)}"
+        text = f"{text}10{superscript(exponent)}"
     return text.replace("-", "−")
+
+
+def superscript(exponent: int) -> str:
+    """A whole number as an exponent.
+
+    >>> "10" + superscript(-12)
+    '10⁻¹²'
+    """
+    return str(exponent).translate(_SUPERSCRIPT)
 
 
 def width(text: str, size: float = 13.0, bold: bool = False) -> float:
