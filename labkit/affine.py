@@ -42,9 +42,8 @@ def quantize(x: Tensor, qparams: QParams) -> Tensor:
     x = x.detach()
     codes = torch.empty(x.shape, dtype=_code_dtype(qparams), device=x.device)
     for values, out, scale, zero_point in blocks(x, codes, qparams):
-        steps = _steps(values, scale)
-        steps.clamp_(qparams.quant_min - zero_point, qparams.quant_max - zero_point)
-        out.copy_(steps.add_(zero_point))
+        steps = _steps(values, scale).add_(zero_point)
+        out.copy_(steps.clamp_(qparams.quant_min, qparams.quant_max))
     return codes
 
 
@@ -106,9 +105,8 @@ class _FakeQuantize(torch.autograd.Function):
         for values, out, scale, zero_point in blocks(x, y, qparams):
             # Where the dtype allows, the result is its own work space: no other large tensor.
             steps = _steps(values, scale, out if out.dtype == _work_dtype(out.dtype) else None)
-            # clamp(steps + z, min, max) - z, without adding z and taking it off again.
-            steps.clamp_(qparams.quant_min - zero_point, qparams.quant_max - zero_point)
-            steps.mul_(scale)
+            steps.add_(zero_point).clamp_(qparams.quant_min, qparams.quant_max)
+            steps.sub_(zero_point).mul_(scale)
             if limit is not None:
                 steps.clamp_(-limit, limit)
             if steps is not out:
