@@ -15,3 +15,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("lab")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the mutation score: how many typical wrong answers the exercises rejected."""
+    verdicts = [
+        rejected
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        for name, rejected in getattr(report, "user_properties", [])
+        if name == "wrong_answer_rejected" and report.when == "call"
+    ]
+    if verdicts:
+        terminalreporter.write_line(
+            f"Mutation score of the exercises: {sum(verdicts)} of {len(verdicts)} wrong answers "
+            "rejected"
+        )
