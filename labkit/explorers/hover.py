@@ -113,7 +113,7 @@ def tooltips(found: Sequence[Target], width: float, height: float) -> str:
 
 
 def _tip(x: float, y: float, tip: str, width: float, height: float) -> str:
-    lines = text.wrap(tip, min(width - 40, 560)) if len(tip) > 40 else tip.split("\n")
+    lines = text.wrap(tip, min(width - 40, 560))
     wide = min(max(map(text.width, lines)) + 20, width - 8)
     high = len(lines) * 18 + 12
     left = round(min(max(x - wide / 2, 4), width - wide - 4))

@@ -58,19 +58,28 @@ def width(text: str, size: float = 13.0, bold: bool = False) -> float:
     >>> width("iii") < width("mmm")
     True
     """
-    total = 0.0
-    for character in text:
+    return sum(map(_EMS.__getitem__, text)) * size * (1.08 if bold else 1.0)
+
+
+class _Ems(dict[str, float]):
+    """Width of a character in units of the font size, looked up once for each character."""
+
+    def __missing__(self, character: str) -> float:
         if character in "iljtfrI.,:;|!'()[] /":
-            total += 0.38
+            ems = 0.38
         elif character in "mwMW@%→":
-            total += 0.92
+            ems = 0.92
         elif ord(character) > 0x2E80:
-            total += 1.0
+            ems = 1.0
         elif character.isupper() or character in "=+−×<>~≈":
-            total += 0.74
+            ems = 0.74
         else:
-            total += 0.62
-    return total * size * (1.08 if bold else 1.0)
+            ems = 0.62
+        self[character] = ems
+        return ems
+
+
+_EMS = _Ems()
 
 
 def fit(text: str, room: float, size: float = 13.0, bold: bool = False) -> str:
@@ -95,6 +104,9 @@ def wrap(text: str, room: float, size: float = 13.0, bold: bool = False) -> tupl
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
+        if width(paragraph, size, bold) <= room:
+            lines.append(paragraph)
+            continue
         for word in paragraph.split(" "):
             longer = f"{line} {word}" if line else word
             if line and width(longer, size, bold) > room:
