@@ -163,9 +163,13 @@ def open_lab(browser, port):
     ensure_environment("")
     for message in launcher.my_lab.sync(NOTEBOOKS, MY_LAB):
         say(message)
-    command = [lab_python(), "-m", "jupyterlab", FIRST_NOTEBOOK, f"--ServerApp.port={port}"]
+    command = [lab_python(), "-m", "jupyterlab", f"--ServerApp.port={port}"]
+    command.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
     command += [f"--ServerApp.root_dir={MY_LAB}", "--ServerApp.answer_yes=True"]
     command += ["--log-level=WARN", *([] if browser else ["--no-browser"])]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        # Usual in containers; the server listens on this computer only.
+        command.append("--allow-root")
     say("JupyterLab is starting. Leave this window open; Ctrl+C here closes the lab.")
     variables = jupyter_environment(MY_LAB / ".jupyter")
     if not install.WINDOWS:

@@ -161,7 +161,7 @@ def package_findings(installed: Mapping[str, str], pins: Mapping[str, str]) -> l
 def widget_finding(installed: Mapping[str, str], venv: Path) -> Finding:
     """Tell whether sliders can appear: Python and browser halves present, of one generation.
 
-    >>> print(widget_finding({}, Path(".venv")))
+    >>> print(widget_finding({}, Path("no-venv")))
     !!  Widgets: ipywidgets missing, jupyterlab-widgets missing, browser part missing
             -> delete the folder .venv and run `python lab.py`
     """
