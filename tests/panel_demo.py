@@ -71,3 +71,16 @@ def write(folder: Path, *more: str, name: str = "demo.ipynb") -> Path:
     sources = ("from demo_explorer import explorer", "explorer()", "print(1 + 1)", *more)
     nbformat.write(notebook(*sources), path)
     return path
+
+
+LIVE_CELLS = (
+    "panel = explorer(bits=3)\npanel",
+    "panel",
+    "from demo_explorer import *\n"
+    "def fragile(state):\n"
+    "    if state.bits == 5:\n"
+    "        raise ValueError('five bits are forbidden')\n"
+    "    return scene(state)\n"
+    "Panel(State(), controls(), fragile)",
+)
+"""Cells for the browser: one panel shown twice, and one that can fail."""
