@@ -58,6 +58,8 @@ def explorer(**fields):
 def notebook(*sources: str) -> nbformat.NotebookNode:
     """A notebook with these code cells and stable cell ids."""
     node = nbformat.v4.new_notebook()
+    # Without it JupyterLab asks which kernel to use.
+    node.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "name": "python3"}
     node.cells = [nbformat.v4.new_markdown_cell("# Demo", id="title")]
     for i, source in enumerate(sources):
         node.cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{i}"))

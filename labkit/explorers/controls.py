@@ -78,8 +78,12 @@ def choice(
     if not buttons:
         return widgets.Dropdown(options=list(options), **look)
     style = {"description_width": _LABEL, "button_width": "auto"}
-    look["layout"] = widgets.Layout(width="100%")
-    return widgets.ToggleButtons(options=list(options), **(look | {"style": style}))
+    look["layout"] = widgets.Layout(width="100%", height="auto", align_items="center")
+    row = widgets.ToggleButtons(options=list(options), **(look | {"style": style}))
+    # Without the classes of the other controls the label stands alone above the buttons.
+    row.add_class("jupyter-widgets")
+    row.add_class("widget-inline-hbox")
+    return row
 
 
 def switch(label: str, *, tooltip: str = "") -> Any:

@@ -242,7 +242,7 @@ def box(
     >>> from labkit.explorers.frame import frames
     >>> from labkit.explorers.scene import Plot, Scene
     >>> box(frames(Scene("t", [Plot(())]))[0], 0, 1, 0, 1)[2]
-    916.0
+    836.0
     """
     left, right = sorted((frame.px(x0), frame.px(x1)))
     top, bottom = sorted((frame.py(y0), frame.py(y1)))

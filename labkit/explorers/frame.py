@@ -187,7 +187,7 @@ def frames(scene: Scene) -> tuple[Frame, ...]:
     """The data area of every plot, row by row.
 
     >>> [round(f.left) for f in frames(Scene("t", [[Plot(()), Plot(())]]))]
-    [22, 497]
+    [22, 457]
     """
     found: list[Frame] = []
     top = top_of_plots(scene)

@@ -154,7 +154,7 @@ class Scene:
     readouts: Sequence[Readout] = ()
     formulas: Sequence[str] = ()
     description: str = ""
-    width: float = 960
+    width: float = 880
 
     def __post_init__(self) -> None:
         """Freeze the parts."""
