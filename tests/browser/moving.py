@@ -9,6 +9,10 @@ CHANGED = (
     "([panel, before]) => panel.querySelector('.ql-picture .widget-html-content').innerHTML"
     " !== before"
 )
+DISABLED = (
+    "e => !!e.closest('[disabled]') || e.ariaDisabled === 'true' || "
+    "(e.querySelector('button') && !e.querySelector('button:not([disabled])'))"
+)
 
 
 def picture(panel: Any) -> str:
@@ -31,17 +35,23 @@ def changes(panel: Any, act: Any, milliseconds: int = 6000) -> bool:
 
 
 def move_slider(slider: Any, panel: Any) -> bool:
-    """Step with the arrow key; where that shows nothing, go to the ends; then step back."""
+    """Step with an arrow key and back; where a step shows nothing, go to the ends."""
     slider.focus()
-    if changes(panel, lambda: slider.press("ArrowRight"), 2500):
-        changes(panel, lambda: slider.press("ArrowLeft"), 2500)
-        return True
-    if changes(panel, lambda: slider.press("ArrowLeft"), 2500):
-        changes(panel, lambda: slider.press("ArrowRight"), 2500)
+    at_end = slider.evaluate("e => +e.ariaValueNow >= +e.ariaValueMax")
+    there, back = ("ArrowLeft", "ArrowRight") if at_end else ("ArrowRight", "ArrowLeft")
+    if changes(panel, lambda: slider.press(there)):
+        changes(panel, lambda: slider.press(back))
         return True
     return changes(panel, lambda: slider.press("End")) or changes(
         panel, lambda: slider.press("Home")
     )
+
+
+def move_box(box: Any, panel: Any) -> bool:
+    """Tick a check box and back."""
+    moved = changes(panel, box.click)
+    box.click()
+    return moved
 
 
 def drag_slider(slider: Any, panel: Any) -> bool:
@@ -93,11 +103,11 @@ def move_everything(panel: Any) -> list[str]:
         ("[role=slider]", move_slider),
         ("select", move_select),
         (".widget-toggle-buttons", move_buttons),
-        ("input[type=checkbox]", lambda box, panel: changes(panel, box.click)),
+        ("input[type=checkbox]", move_box),
     )
     for selector, move in kinds:
         for control in panel.locator(selector).all():
-            if control.is_disabled() or control.get_attribute("aria-disabled") == "true":
+            if control.evaluate(DISABLED):
                 continue
             if not move(control, panel):
                 label = control.evaluate(
