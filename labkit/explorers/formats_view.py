@@ -194,7 +194,7 @@ def _compared(state: State, now: Measured) -> Plot:
     marks.append(Points([now.bits_per_weight], [now.relative], "quantized", "this one", 8))
     return Plot(
         marks,
-        Axis("bits per weight, everything counted", 1.5, 10.5, ticks=range(2, 11)),
+        Axis("bits per weight, everything counted", 1.5, 10.8, ticks=range(2, 11)),
         Axis("relative error", 0.2, 300, unit="%", scale="log"),
         height=290,
         grid="both",

@@ -1,0 +1,128 @@
+"""Other grids on one number line: levels, gaps and errors at every position of the controls."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from labkit.explorers.formats_menu import (
+    BLOCKS,
+    FAMILIES,
+    FLOATS,
+    MXS,
+    State,
+    grid,
+    make,
+    offered,
+    rivals,
+    settled,
+)
+from labkit.explorers.formats_view import END, controls, explorer, scene
+from labkit.explorers.scene import Line, Points, Stems, Steps
+from labkit.explorers.storage import DATA, encoded, measure, weights
+from labkit.formats import NF4, Codebook, MiniFloat, Uniform
+
+OFFERED = [
+    State(family, bits, block, mode, data)
+    for family in FAMILIES
+    for bits in offered(family)["bits"]
+    for block in offered(family)["block"]
+    for mode in offered(family)["scale_mode"]
+    for _, data in DATA[:: 2 if family == "uniform" else 1]
+]
+TYPES = {
+    "e4m3": ml_dtypes.float8_e4m3fn,
+    "e5m2": ml_dtypes.float8_e5m2,
+    "e2m1": ml_dtypes.float4_e2m1fn,
+    "e2m3": ml_dtypes.float6_e2m3fn,
+}
+
+
+def test_every_position_is_counted_measured_and_inside_the_axes():
+    for state in OFFERED:
+        picture = scene(state)
+        stored = encoded(make(state), state.data)
+        nbytes = sum(t.numel() * t.element_size() for t in stored.tensors.values())
+        shown = float(picture.readout("bits per weight").value)
+        assert shown == pytest.approx(8 * nbytes / weights().numel(), abs=5e-5)
+        # The dot that stands for this format is at its measured error.
+        x = weights(state.data).double()
+        mse = (stored.decode().double() - x).square().mean()
+        error = 100 * (mse / x.square().mean()).sqrt().item()
+        dot = next(p for p in picture.marks(Points) if p.size == 8)
+        assert dot.y[0] == pytest.approx(error) and dot.x[0] == pytest.approx(shown, abs=5e-5)
+        assert picture.readout("relative error").value == pytest.approx(error)
+        assert 0.2 < error < 300 and 1.5 < shown < 10.8
+        assert all(abs(level) < END for level in next(picture.marks(Stems)).x)
+
+
+@pytest.mark.parametrize("family", [*FLOATS, *MXS])
+def test_float_grids_are_those_of_ml_dtypes(family):
+    element = (FLOATS | MXS)[family]
+    state = settled(State(family, block=32))
+    width = make(state).bits
+    numbers = np.arange(2**width, dtype=np.uint8).view(TYPES[element]).astype(np.float64)
+    numbers = np.unique(numbers[np.isfinite(numbers)])
+    levels = grid(make(state), "layer", 5).numpy().astype(np.float64)
+    ratio = levels[-1] / numbers[-1]
+    np.testing.assert_allclose(levels, numbers * ratio, rtol=1e-6)
+    if family in MXS:
+        assert np.log2(ratio) == round(np.log2(ratio))
+    else:
+        block = weights().reshape(-1, 32)[5]
+        assert levels[-1] == pytest.approx(block.abs().max().item(), rel=1e-6)
+
+
+def test_the_lines_lead_to_the_nearest_level_except_where_a_value_clips():
+    for state in OFFERED:
+        picture = scene(settled(state))
+        levels = torch.tensor(next(picture.marks(Stems)).x)
+        moves = [m for m in picture.marks(Line) if m.y == (1.52, 1.34)]
+        assert moves
+        for move in moves:
+            gaps = (levels - move.x[0]).abs()
+            chosen = (levels - move.x[1]).abs().argmin()
+            assert gaps[chosen] <= gaps.min() * (1 + 1e-4) + 1e-7
+
+
+def test_gaps_are_flat_for_uniform_and_double_for_floats():
+    flat = next(m for m in scene(State("uniform", 4)).marks(Steps) if m.role == "error")
+    assert max(flat.heights) == pytest.approx(min(flat.heights), rel=1e-4)
+    rising = next(m for m in scene(State("FP8 E4M3")).marks(Steps) if m.role == "error")
+    ratios = {round(b / a, 3) for a, b in zip(rising.heights, rising.heights[1:], strict=False)}
+    assert {0.5, 1.0, 2.0} <= ratios
+
+
+def test_unoffered_positions_settle_and_the_panel_offers_only_what_exists():
+    for family in FAMILIES:
+        for bits in range(2, 9):
+            for block in BLOCKS:
+                state = settled(State(family, bits, block))
+                assert state.bits in offered(family)["bits"]
+                assert state.block in offered(family)["block"]
+    panel = explorer()
+    for family in FAMILIES:
+        panel.controls["family"].value = family
+        assert panel.error == ""
+        assert tuple(panel.controls["bits"].options) == offered(family)["bits"]
+        assert settled(panel.state) == panel.state
+    assert set(controls()) == {"family", "bits", "block", "scale_mode", "data"}
+
+
+def test_what_the_notebook_says_about_formats():
+    error = {name: measure(format, "layer").relative for _, name, format in rivals()}
+    wild = {name: measure(format, "outliers").relative for _, name, format in rivals()}
+    # A codebook fitted to the data beats the uniform grid of the same width.
+    assert all(error[f"k-means {b} bits"] < error[f"uniform {b} bits"] for b in (2, 3, 4))
+    # Without outliers the uniform 8-bit grid beats both FP8 grids; with them FP8 wins.
+    assert error["uniform 8 bits"] < error["FP8 E4M3"] < error["FP8 E5M2"]
+    assert wild["FP8 E4M3"] < wild["FP8 E5M2"] < wild["uniform 8 bits"]
+    # With a scale for every 32 weights, two exponent bits are enough: six bits beat eight.
+    assert error["MX FP6, by 32"] < error["MX FP8, by 32"]
+    modes = {mode: error[f"MX FP4 {mode}, by 32"] for mode in ("floor", "ceil", "rceil", "even")}
+    assert min(modes, key=modes.get) == "even" and max(modes, key=modes.get) == "ceil"
+    # NF4 by 64 and the affine grid by 64 are neighbours, the affine grid a little ahead.
+    nf4, affine = measure(NF4(64), "layer"), measure(Uniform(4, 64), "layer")
+    assert affine.relative < nf4.relative < 1.15 * affine.relative
+    assert measure(Codebook(4), "layer").parts["codebook"] == 64
+    assert MiniFloat("e2m1").bits == 4
