@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from scipy.special import ndtri
 from torch import Tensor
+from torch.special import ndtri
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def nf4_levels() -> Tensor:
     outermost = 1 - (1 / 32 + 1 / 30) / 2
     positive = torch.linspace(0.5, outermost, 9, dtype=torch.float64)[1:]
     negative = torch.linspace(0.5, outermost, 8, dtype=torch.float64)[1:]
-    quantiles = [-q for q in ndtri(negative.numpy())[::-1]] + [0.0] + list(ndtri(positive.numpy()))
-    levels = torch.tensor(quantiles, dtype=torch.float64)
+    levels = torch.cat([-ndtri(negative).flip(0), torch.zeros(1), ndtri(positive)])
     return (levels / levels.max()).to(torch.float32)
 
 
