@@ -41,8 +41,8 @@ def test_the_table_is_true(bits):
         assert number(after[i]) == pytest.approx(code * step, abs=5.1e-5)
         assert number(error[i]) == pytest.approx(value - code * step, abs=5.1e-5)
         assert not error[i].startswith("−0.0000")
-    assert scene.readout("different values left").value == len(np.unique(codes))
-    assert scene.readout("step between two of them").value == pytest.approx(step)
+    assert scene.readout("different weights left").value == len(np.unique(codes))
+    assert scene.readout("step of the grid").value == pytest.approx(step)
     largest = np.abs(weights[0, :8] - codes[0, :8] * step).max()
     assert scene.readout("largest error here").value == pytest.approx(largest, rel=1e-4)
     assert largest <= step / 2 * (1 + 1e-6)
@@ -89,7 +89,9 @@ def test_axes_stay_fixed_and_hold_the_data(subject):
 
 
 def test_what_the_notebook_says():
-    left = {bits: scene_at(bits, "numbers").readout("different values left").value for bits in BITS}
+    left = {
+        bits: scene_at(bits, "numbers").readout("different weights left").value for bits in BITS
+    }
     assert left[2] == 3
     assert left[8] > 150
 

@@ -126,13 +126,13 @@ def _numbers(bits: int) -> Scene:
         [_table(values, codes, kept, bits), _number_line(values, kept, qparams)],
         readouts=[
             Readout(
-                "different values left",
+                "different weights left",
                 left,
-                f"in {weights().numel():,} weights",
+                f"of {weights().numel():,}",
                 "measured",
                 "quantized",
             ),
-            Readout("step between two of them", qparams.scale.item(), "", "computed", digits=3),
+            Readout("step of the grid", qparams.scale.item(), "", "computed", digits=3),
             Readout("largest error here", error, "", "measured", "error", digits=3),
             Readout("reach of the grid", f"{low:.2f} to {high:.2f}".replace("-", "−")),
         ],

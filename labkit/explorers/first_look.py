@@ -214,6 +214,7 @@ def _curve(state: State, now: Measured) -> Plot:
     interval = [100 * now.accuracy.low, 100 * now.accuracy.high]
     whole = 100 * measure(FLOAT_BITS).accuracy.value
     marks: list[Mark] = [Rule(10, "guessing", axis="y")]
+    names: list[Mark] = []
     # The chosen one last: on top.
     for name in sorted(GRANULARITIES, key=lambda name: name == state.granularity):
         chosen, words = name == state.granularity, GRANULARITIES[name]
@@ -222,13 +223,14 @@ def _curve(state: State, now: Measured) -> Plot:
         tips = [f"{bits} bits, {words}\n{measure(bits, name).accuracy}" for bits in WIDTHS]
         marks.append(Line(WIDTHS, percent, colour, width=2.5 if chosen else 1.5))
         marks.append(Points(WIDTHS, percent, colour, size=4 if chosen else 3, tips=tips))
-        marks.append(Text(2.5, percent[0], words, colour, "start", bold=chosen, dy=5))
+        names.append(Text(2.5, percent[0], words, colour, "start", bold=chosen, dy=5))
+    marks.extend(names)
     tips = [f"as trained\n{measure(FLOAT_BITS).accuracy}"]
     marks.append(Points([_FLOAT_AT], [whole], "float", size=5, tips=tips))
     marks.append(Line([at, at], interval, role, width=3))
     marks.append(Points([at], [100 * now.accuracy.value], role, size=9))
-    names = (*map(str, WIDTHS), str(FLOAT_BITS))
-    x = Axis("bits per weight", 1.6, 9.8, ticks=(*WIDTHS, _FLOAT_AT), labels=names)
+    ticks = (*map(str, WIDTHS), str(FLOAT_BITS))
+    x = Axis("bits per weight", 1.6, 9.8, ticks=(*WIDTHS, _FLOAT_AT), labels=ticks)
     y = Axis("accuracy on 1000 test digits", 0, 100, unit="%", ticks=range(0, 101, 20))
     return Plot(marks, x, y, height=452)
 
