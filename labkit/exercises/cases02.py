@@ -168,7 +168,7 @@ SQNR_GENERAL = "SQNR = 10 log10( mean(x²) / mean((x − x')²) )."
 
 
 def sqnr_cases() -> Iterator[Case]:
-    """Cases of exercise 2.3: signal to noise in decibels."""
+    """Cases of exercise 2.4: signal to noise in decibels."""
     yield _sqnr_case([3.0, -1.0, 2.0, 4.0], [2.5, -1.0, 2.5, 4.0], SQNR_GENERAL)
     large = torch.tensor([300.0, -280.0, 90.0], dtype=torch.float16)
     yield _sqnr_case(large, [256.0, -256.0, 128.0], HALF)
@@ -212,7 +212,7 @@ PREDICTED_GENERAL = "s = (maximum − minimum) / (2^b − 1), and the prediction
 
 
 def predicted_cases() -> Iterator[Case]:
-    """Cases of exercise 2.4: the predicted mean squared error."""
+    """Cases of exercise 2.3: the predicted mean squared error."""
     yield _predicted_case(-12.0, 33.0, 4)
     yield _predicted_case(-1.0, 1.0, 8)
     yield _predicted_case(0.0, 60.0, 2)

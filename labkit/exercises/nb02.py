@@ -1,4 +1,4 @@
-"""Exercises of notebook 02: the error, its two parts, decibels, its prediction, the best clip."""
+"""Exercises of notebook 02: the error, its two parts, its prediction, decibels, the best clip."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def split_mse(x: Tensor, x_back: Tensor, low: float, high: float) -> tuple[float
     return (squared * ~outside).mean().item(), (squared * outside).mean().item()
 
 
+def predicted_mse(minimum: float, maximum: float, bits: int) -> float:
+    """s²/12 for a grid of 2^bits levels from minimum to maximum."""
+    scale = (maximum - minimum) / (2**bits - 1)
+    return scale**2 / 12
+
+
 def sqnr_db(x: Tensor, x_back: Tensor) -> float:
     """Mean square of x over mean square of the error, in dB; math.inf without an error."""
     signal = x.double().square().mean().item()
     noise = (x.double() - x_back.double()).square().mean().item()
     return 10 * math.log10(signal / noise) if noise > 0 else math.inf
-
-
-def predicted_mse(minimum: float, maximum: float, bits: int) -> float:
-    """s²/12 for a grid of 2^bits levels from minimum to maximum."""
-    scale = (maximum - minimum) / (2**bits - 1)
-    return scale**2 / 12
 
 
 def best_clip(x: Tensor, bits: int, candidates: list[float]) -> float:
@@ -85,21 +85,6 @@ EXERCISES = (
     ),
     Exercise(
         id="2.3",
-        title="Signal to noise in decibels",
-        difficulty=1,
-        minutes=5,
-        hints=(
-            "What is the signal, what is the noise, and which of them goes above?",
-            "Both are mean squares, that is powers; a decibel is a tenth of a bel.",
-            "10 * math.log10(mean(x²) / mean((x − x')²)), in double, and math.inf for no error.",
-        ),
-        cases=cases02.sqnr_cases,
-        solution=sqnr_db,
-        praise="Every 6.02 dB is a bit. You can now read an SQNR as “so many bits good”.",
-        wrong=wrong02.SQNR,
-    ),
-    Exercise(
-        id="2.4",
         title="The error before you measure it",
         difficulty=1,
         minutes=4,
@@ -112,6 +97,21 @@ EXERCISES = (
         solution=predicted_mse,
         praise="One line, no data: and for fine grids it is right to a few percent.",
         wrong=wrong02.PREDICTED,
+    ),
+    Exercise(
+        id="2.4",
+        title="Signal to noise in decibels",
+        difficulty=1,
+        minutes=5,
+        hints=(
+            "What is the signal, what is the noise, and which of them goes above?",
+            "Both are mean squares, that is powers; a decibel is a tenth of a bel.",
+            "10 * math.log10(mean(x²) / mean((x − x')²)), in double, and math.inf for no error.",
+        ),
+        cases=cases02.sqnr_cases,
+        solution=sqnr_db,
+        praise="Every 6.02 dB is a bit. You can now read an SQNR as “so many bits good”.",
+        wrong=wrong02.SQNR,
     ),
     Exercise(
         id="2.5",

@@ -98,7 +98,7 @@ def scene(state: State) -> Scene:
     shape, report = curve(state.data, state.bits, state.grid), seen.report
     count = len(data.x)
     step = (12 * report.predicted_mse) ** 0.5
-    share = 100 * seen.outside.double().mean().item()
+    outside = int(seen.outside.sum())
     words = SETS[state.data]
     return Scene(
         f"{words[0].upper()}{words[1:]}: {count:,} values on {2**state.bits} levels",
@@ -115,7 +115,7 @@ def scene(state: State) -> Scene:
         ],
         formulas=[
             f"s = ({short(seen.levels[-1])} − {short(seen.levels[0])}) / (2^{state.bits} − 1) = "
-            f"{short(step)} σ      {short(share, 3)} % of the values lie outside the grid",
+            f"{short(step)} σ      {outside:,} of {count:,} values lie outside the grid",
             f"lowest sum: range to {short(shape.best)} σ gives {short(shape.lowest)} σ²      "
             f"range to the largest value: {short(shape.at(data.amax))} σ²",
         ],
@@ -182,7 +182,7 @@ def _curves_plot(state: State, data: Values, report: ErrorReport, shape: Curve) 
     if report.clipping_mse > FLOOR:
         marks.insert(-1, Points([state.clip], [report.clipping_mse], "range", size=5))
     x = Axis("where the range ends", 0, HIGH, unit="σ")
-    y = Axis("mean squared error", FLOOR, 2, unit="σ²", scale="log")
+    y = Axis("mean squared error", FLOOR, 20, unit="σ²", scale="log")
     return Plot(marks, x, y, "Rounding against clipping", 330, label_rows=2)
 
 

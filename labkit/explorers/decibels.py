@@ -83,7 +83,7 @@ def controls() -> dict:
 def scene(state: State) -> Scene:
     """Draw the measured SQNR over the bits for four sets, and the prediction.
 
-    >>> scene(State(ends="best")).readout("uniform, 7 to 8 bits").unit
+    >>> scene(State(ends="best")).readout("uniform: 8th bit").unit
     'dB'
     """
     best = state.ends == "best"
@@ -113,7 +113,7 @@ def scene(state: State) -> Scene:
         [Plot(marks, x, y, height=380, grid="both")],
         readouts=[
             Readout(
-                f"{_SHORT.get(data, SETS[data])}, 7 to 8 bits",
+                f"{data if data in _SHORT else SETS[data]}: 8th bit",
                 gain[data],
                 "dB",
                 "measured",
@@ -122,7 +122,9 @@ def scene(state: State) -> Scene:
             )
             for data, role in SHOWN.items()
         ]
-        + [Readout("predicted", predicted[-1] - predicted[-2], "dB", "computed", digits=3)],
+        + [
+            Readout("predicted: 8th bit", predicted[-1] - predicted[-2], "dB", "computed", digits=3)
+        ],
         formulas=[line],
         description="Lines of signal-to-noise ratio over bits for four sets, and the prediction.",
     )

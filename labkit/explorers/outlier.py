@@ -143,7 +143,7 @@ def scene(state: State) -> Scene:
             Readout("signal to noise of the others", report.sqnr_db, "dB", "measured", "error"),
             Readout("codes they use", f"{used} of {2**state.bits}", "", "measured", "quantized"),
             Readout("as good as", float(np.log2(used)), "bits", "computed", digits=3),
-            Readout("their mean squared error", report.mse, "σ²", "measured", "error"),
+            Readout("MSE of the others", report.mse, "σ²", "measured", "error"),
         ],
         formulas=[
             f"s = ({short(levels[-1])} − {short(levels[0])}) / (2^{state.bits} − 1) = "
