@@ -39,8 +39,8 @@ from labkit.zoo import mnist_mlp
 SUBJECTS = {"numbers": "eight weights", "photo": "a photograph"}
 _SHOWN = 8
 # Squares of this many pixels are averaged; one row, through the face, is drawn as a curve.
-_SQUARE = 3
-_ROW = 92
+_SQUARE = 4
+_ROW = 69
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def weights() -> Tensor:
 
 @cache
 def photograph() -> Tensor:
-    """A grey photograph (200, 170), float32 in 0..1, made smaller by averaging 3 × 3 pixels.
+    """A grey photograph (150, 128), float32 in 0..1, made smaller by averaging 4 × 4 pixels.
 
     Commodore Grace M. Hopper, U.S. Navy, 1984 (public domain), which comes with matplotlib.
 
     >>> photograph().shape
-    torch.Size([200, 170])
+    torch.Size([150, 128])
     """
     from matplotlib.cbook import get_sample_data
     from matplotlib.image import imread
@@ -176,6 +176,7 @@ def _number_line(values: Tensor, kept: Tensor, qparams: QParams) -> Plot:
     return Plot(marks, x, y, height=190, grid="none")
 
 
+@cache
 def _photo(bits: int) -> Scene:
     pixels = photograph()
     qparams = choose_qparams(pixels, bits=bits)
