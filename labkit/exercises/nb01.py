@@ -18,7 +18,9 @@ def scale_and_zero_point(low: float, high: float, bits: int) -> tuple[float, int
     return scale, round(-low / scale)
 
 
-def quantize(x: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int) -> Tensor:
+def quantize_tensor(
+    x: Tensor, scale: float, zero_point: int, quant_min: int, quant_max: int
+) -> Tensor:
     """q = clamp(round(x / s) + z, quant_min, quant_max), same shape as x."""
     steps = torch.round(x / scale)
     return torch.clamp(steps + zero_point, quant_min, quant_max).to(torch.int32)
@@ -71,7 +73,7 @@ EXERCISES = (
             "torch.clamp(torch.round(x / scale) + zero_point, quant_min, quant_max)",
         ),
         cases=cases01.codes,
-        solution=quantize,
+        solution=quantize_tensor,
         praise="right: divide, round, add, clamp, and only then cast.",
         wrong=wrong01.QUANTIZE,
     ),

@@ -50,7 +50,7 @@ NAMES: dict[str, str] = {
     "fc1": "layer fc1: 200,704 trained weights",
     "fc2": "layer fc2: 32,768 trained weights",
     "fc3": "layer fc3: 1,280 trained weights",
-    "example1": "the document's Example 1: 1000 × 1000 in [−1, 1]",
+    "example1": "Example 1: 1000 × 1000 in [−1, 1]",
     "relu6": "after ReLU6: [0, 6], one-sided",
     "away": "away from zero: [0.5, 2]",
     "asymmetric": "asymmetric: [−0.3, 1]",
