@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from labkit import choose_qparams, pack, quantize
 from labkit.data import load_mnist, verified
 from labkit.explorers import first_look
 from labkit.explorers.panel import positions
 from labkit.explorers.scene import Axis, Cells, Image, Points
 from labkit.explorers.svg import render
+from labkit.zoo import mnist_mlp
 
 STATES = [first_look.State(**values) for values in positions(first_look.controls())]
 EVERY_STATE = pytest.mark.parametrize("state", STATES, ids=lambda s: f"{s.bits}-{s.granularity}")
@@ -132,6 +134,16 @@ def test_what_the_notebook_says():
     said = first_look.measure(2).answers
     assert max(range(10), key=said.count) == 5
     assert said.count(5) > 600
+
+
+def test_the_bytes_are_those_of_really_packed_codes():
+    net = mnist_mlp()
+    packed = 0
+    for layer in (net.fc1, net.fc2, net.fc3):
+        qparams = choose_qparams(layer.weight, bits=3, symmetric=True, signed=True)
+        packed += pack(quantize(layer.weight, qparams), 3).nbytes
+        packed += qparams.scale.nbytes + layer.bias.nbytes
+    assert first_look.measure(3).nbytes == packed
 
 
 def test_a_wrong_granularity_is_named():
