@@ -17,7 +17,7 @@ def rows(picture):
 @pytest.mark.parametrize(("state", "picture"), SWEPT, ids=lambda v: str(v)[:60])
 def test_bits_and_bytes_are_those_of_the_codes(state, picture):
     floats, codes, bits, data = rows(picture)
-    numbers = [int(label) for label in codes.labels]
+    numbers = [int(label.replace("−", "-")) for label in codes.labels]
     # One large integer, built code by code: the oracle for order and byte boundaries.
     stream = sum((code % 2**state.bits) << (i * state.bits) for i, code in enumerate(numbers))
     assert "".join(bits.labels) == f"{stream:0{CODES * state.bits}b}"[::-1]

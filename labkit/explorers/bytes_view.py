@@ -170,7 +170,7 @@ def _journey(state: State, whole: Stored) -> Plot:
             13,
             tips=tips,
         ),
-        Cells(columns, [4.9] * 8, list(map(str, codes)), roles, 7.6, 0.9, 16, True, tips),
+        Cells(columns, [4.9] * 8, list(map(short, codes)), roles, 7.6, 0.9, 16, True, tips),
         *[
             Text(8 * i + 3.8, 4.42, f"{patterns[i]:0{bits}b}", "muted", size=12)
             for i in range(CODES)

@@ -60,10 +60,11 @@ def limits(state: State) -> dict:
     (4,)
     """
     options = offered(state.family)
+    shown = {**options, "block": _named(options["block"])}
+    # What comes in one kind only is greyed out.
     return {
-        "bits": {"options": options["bits"]},
-        "block": {"options": _named(options["block"])},
-        "scale_mode": {"options": options["scale_mode"]},
+        name: {"options": shown[name], "disabled": len(shown[name]) == 1}
+        for name in ("bits", "block", "scale_mode")
     }
 
 

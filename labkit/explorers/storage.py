@@ -203,7 +203,7 @@ def _stack(state: State) -> Plot:
             label = name if i == 0 else ""
             marks.append(Bars([i], [top], 0.7, named[part], label, base, [tip]))
             base = top
-        marks.append(Text(i, base, f"{base:.3f}", bold=i == here, size=12, dy=-7))
+        marks.append(Text(i, base, _bpw(now), bold=i == here, size=11, dy=-7))
     names = (*map(str, GROUPS[:-2]), "row", "all")
     return Plot(
         marks,
