@@ -226,3 +226,9 @@ def test_matplotlib_is_not_needed_before_the_first_axes():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert ran.stdout.strip() == "False"
+
+
+def test_plain_options_and_pairs_may_be_mixed():
+    slider = steps_slider("bits", [2, 3, ("32 (float)", 32)])
+    slider.value = 32
+    assert slider.options == (("2", 2), ("3", 3), ("32 (float)", 32))

@@ -60,7 +60,7 @@ def steps_slider(label: str, options: Sequence[Any], *, tooltip: str = "") -> An
     >>> steps_slider("group size", [32, 64, 128]).options
     (32, 64, 128)
     """
-    return widgets.SelectionSlider(options=list(options), **_look(label, tooltip))
+    return widgets.SelectionSlider(options=_pairs(options), **_look(label, tooltip))
 
 
 def choice(
@@ -76,10 +76,10 @@ def choice(
     buttons = len(options) <= 4 if buttons is None else buttons
     look = _look(label, tooltip)
     if not buttons:
-        return widgets.Dropdown(options=list(options), **look)
+        return widgets.Dropdown(options=_pairs(options), **look)
     style = {"description_width": _LABEL, "button_width": "auto"}
     look["layout"] = widgets.Layout(width="100%", height="auto", align_items="center")
-    row = widgets.ToggleButtons(options=list(options), **(look | {"style": style}))
+    row = widgets.ToggleButtons(options=_pairs(options), **(look | {"style": style}))
     # Without the classes of the other controls the label stands alone above the buttons.
     row.add_class("jupyter-widgets")
     row.add_class("widget-inline-hbox")
@@ -137,7 +137,18 @@ def option_values(control: Any) -> tuple[Any, ...] | None:
         return None
     if isinstance(options, Mapping):
         return tuple(options.values())
-    return tuple(o[1] if isinstance(o, tuple) and len(o) == 2 else o for o in options)
+    return tuple(o[1] if _is_pair(o) else o for o in options)
+
+
+def _pairs(options: Sequence[Any]) -> list[Any]:
+    """The options as they are, or all as pairs when one is: ipywidgets knows no mixture."""
+    if not any(_is_pair(option) for option in options):
+        return list(options)
+    return [option if _is_pair(option) else (str(option), option) for option in options]
+
+
+def _is_pair(option: Any) -> bool:
+    return isinstance(option, tuple) and len(option) == 2
 
 
 def _values(name: str, control: Any) -> tuple[Any, ...]:

@@ -232,8 +232,9 @@ class Notebook:
         folder.mkdir(parents=True, exist_ok=True)
         area = ".jp-WindowedPanel-outer"
         tall = self.page.evaluate(f"document.querySelector('{area}').scrollHeight")
-        height = min(int(tall) + 120, 15_000)
+        height = min(int(tall) + 120, 24_000)
         self.page.set_viewport_size({"width": 1280, "height": height})
+        self.page.evaluate(f"document.querySelector('{area}').scrollTop = 0")
         self.page.wait_for_timeout(400)
         paths = []
         for number, top in enumerate(range(0, height, 1200)):
