@@ -223,6 +223,11 @@ def test_example_1_at_its_lower_end_gets_code_1():
     assert scene.formulas[2].endswith("= 1")
 
 
+def test_a_tie_that_the_stored_scale_just_misses():
+    scene = number_line.scene(number_line.State(tensor="asymmetric", bits=2, x=0.65))
+    assert "round(1.4999999)" in scene.formulas[2]
+
+
 def test_a_picture_is_drawn_for_every_tensor_at_its_extremes():
     for tensor in NAMES:
         for bits, scheme, signed in ((2, "symmetric", True), (8, "affine", False)):

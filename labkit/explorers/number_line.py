@@ -158,7 +158,7 @@ def _levels(data: Sample, on: Grid) -> tuple[Mark, ...]:
     tips = [f"code {short(on.codes[i])}\n{_back(on, i)}" for i in seen] if few else ()
     size, width = (4.5, 2.0) if few else (0, 1.4)
     return (
-        Band(on.low, on.high, f"the codes reach from {short(on.low, 3)} to {short(on.high, 3)}"),
+        Band(on.low, on.high, f"the codes reach from {short(on.low)} to {short(on.high)}"),
         Steps(data.edges, data.density, "float", "float values x", fill=True, width=1.5),
         Rule(0.0, f"zero is code {short(on.zero_point)}", "ink", width=1),
         Stems(levels, [-0.06] * len(levels), size=0),
