@@ -73,8 +73,8 @@ def test_the_marked_points_lie_on_the_curves():
     for clip in (0.2, 2.05, 3.7, 10.0):
         scene = clipping.scene(clipping.State(clip=clip))
         lines = {line.label: line for line in scene.marks(Line)}
-        now = next(points for points in scene.marks(Points) if points.label == "measured now")
-        on = np.interp(now.x[0], lines["sum"].x, lines["sum"].y)
+        now = next(p for p in scene.marks(Points) if p.role == "ink")
+        on = np.interp(clip, lines["sum"].x, lines["sum"].y)
         assert now.x == (clip,)
         assert now.y[0] == pytest.approx(on, rel=0.02)
 
@@ -129,8 +129,8 @@ def test_max_1960():
 
 
 def test_what_the_notebook_says_about_ranges():
-    wide, best = measure("normal", 3, 4.5).report.mse, measure("normal", 3, 2.05).report.mse
-    assert (round(wide, 3), round(best, 3)) == (0.138, 0.038)
+    wide, best = measure("normal", 3, 4.6).report.mse, measure("normal", 3, 2.05).report.mse
+    assert (round(wide, 3), round(best, 3)) == (0.144, 0.038)
     assert curve("normal", 3).best == 2.05
     assert curve("normal", 8).best == pytest.approx(4.0, abs=0.1)
     assert 0.04 < measure("normal", 3, 2.0).outside.double().mean() < 0.05
@@ -199,6 +199,8 @@ def test_the_outlier_at_its_positions():
         noise = np.mean(((q - z) * s - crowd) ** 2)
         assert scene.readout("MSE of the others").value == pytest.approx(noise, rel=1e-3)
         assert scene.readout("codes they use").value == f"{len(np.unique(q))} of {top + 1}"
+        zeros = scene.readout("became exactly 0").value
+        assert zeros == pytest.approx(100 * np.mean(q == z), abs=0.01)
         if state.ends == "minmax":
             assert s == pytest.approx((max(state.distance, crowd.max()) - crowd.min()) / top)
         else:
@@ -208,7 +210,9 @@ def test_the_outlier_at_its_positions():
             wide = ((np.clip(np.rint(crowd / s2) + z2, 0, top) - z2) * s2 - crowd) ** 2
             far2 = ((round(state.distance / s2)) * s2 - state.distance) ** 2
             assert noise * len(crowd) + far <= (wide.sum() + far2) * 1.001, "no worse than min-max"
-    assert outlier.scene(outlier.State()).readout("codes they use").value == "3 of 16"
+    worst = outlier.scene(outlier.State(bits=4, distance=50))
+    assert worst.readout("codes they use").value == "3 of 16"
+    assert worst.readout("became exactly 0").value == pytest.approx(93, abs=0.5)
 
 
 def test_what_cannot_be_is_refused():

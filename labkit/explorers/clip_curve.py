@@ -10,6 +10,7 @@ import torch
 
 from labkit.affine import QParams, fake_quantize, qparams_from_range, representable_range
 from labkit.errors import ErrorReport, decibels, quantization_error
+from labkit.explorers.text import short
 from labkit.explorers.values import values
 
 LOW, HIGH, STEP = 0.2, 10.0, 0.05
@@ -92,6 +93,16 @@ def levels_of(parameters: QParams, shift: torch.Tensor | float = 0.0) -> np.ndar
     return (
         steps * parameters.scale.double()[..., None] + torch.as_tensor(shift)[..., None]
     ).numpy()
+
+
+def span(levels: np.ndarray) -> str:
+    """Return the width of a grid as arithmetic: last level minus first.
+
+    >>> span(np.array([-3.0, -1.0, 1.0, 3.0]))
+    '(3 − (−3))'
+    """
+    low, high = short(float(levels[0])), short(float(levels[-1]))
+    return f"({high} − ({low}))" if levels[0] < 0 else f"({high} − {low})"
 
 
 @cache

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from labkit.errors import ErrorReport
-from labkit.explorers.clip_curve import HIGH, LOW, STEP, Curve, Measured, curve, measure
+from labkit.explorers.clip_curve import HIGH, LOW, STEP, Curve, Measured, curve, measure, span
 from labkit.explorers.panel import Panel, bits_slider, choice, float_slider
 from labkit.explorers.scene import (
     Axis,
@@ -35,7 +35,7 @@ BINS, REACH, TOP = 60, 1.5, 2.0
 TIPS_UP_TO = 5
 FLOOR = 1e-5
 _COUNTS = Axis(
-    "values in a bar, at a code",
+    "how many (log scale)",
     0.5,
     4e5,
     scale="log",
@@ -58,7 +58,7 @@ class State:
 
     data: str = "normal"
     bits: int = 3
-    clip: float = 4.5
+    clip: float = 4.6
     grid: str = "half"
 
 
@@ -103,8 +103,8 @@ def scene(state: State) -> Scene:
     return Scene(
         f"{words[0].upper()}{words[1:]}: {count:,} values on {2**state.bits} levels",
         [
-            [_values_plot(state, seen), _error_plot(seen, step, count)],
-            _curves_plot(state, data, report, shape),
+            [_values_plot(state, seen), _curves_plot(state, data, report, shape)],
+            _error_plot(seen, step, count),
         ],
         readouts=[
             Readout("mean squared error", report.mse, "σ²", "measured", "error"),
@@ -114,14 +114,14 @@ def scene(state: State) -> Scene:
             Readout("signal to noise", seen.sqnr_db, "dB", "measured"),
         ],
         formulas=[
-            f"s = ({short(seen.levels[-1])} − {short(seen.levels[0])}) / (2^{state.bits} − 1) = "
-            f"{short(step)} σ      {outside:,} of {count:,} values lie outside the grid",
+            f"s = {span(seen.levels)} / (2^{state.bits} − 1) = {short(step)} σ      "
+            f"{outside:,} of {count:,} values lie outside the grid",
             f"lowest sum: range to {short(shape.best)} σ gives {short(shape.lowest)} σ²      "
             f"range to the largest value: {short(shape.at(data.amax))} σ²",
         ],
         description=(
-            "Three plots: values and codes; the error of each value in steps; rounding error, "
-            "clipping error and their sum over the place where the range ends."
+            "Three plots: values and codes; rounding error, clipping error and their sum over the "
+            "place where the range ends; the error of each value in steps."
         ),
     )
 
@@ -132,7 +132,12 @@ def explorer(**fields) -> Panel:
     >>> explorer(bits=4).state.bits
     4
     """
-    return Panel(State(**fields), controls(), scene)
+    return Panel(State(**fields), controls(), scene, limits=_limits)
+
+
+def _limits(state: State) -> dict:
+    # Levels from 0 upwards have a code for 0 anyway: there is no choice to make.
+    return {"grid": {"disabled": values(state.data).one_sided}}
 
 
 def _values_plot(state: State, seen: Measured) -> Plot:
@@ -149,8 +154,8 @@ def _values_plot(state: State, seen: Measured) -> Plot:
         Stems(levels, np.full(len(levels), 0.75), "quantized", baseline=0.5, size=0),
         Stems(levels[used], counts[used], label="codes", baseline=0.5, size=size, tips=tips),
     ]
-    axis = Axis("value", -HIGH, HIGH, unit="σ")
-    return Plot(marks, axis, _COUNTS, "What goes in, where it lands", 300, 1.25, label_rows=1)
+    axis = Axis("value", -HIGH, HIGH, unit="σ", ticks=range(-10, 11, 5))
+    return Plot(marks, axis, _COUNTS, "What goes in, where it lands", 310, label_rows=2)
 
 
 def _error_plot(seen: Measured, step: float, count: int) -> Plot:
@@ -166,24 +171,24 @@ def _error_plot(seen: Measured, step: float, count: int) -> Plot:
     ]
     y = Axis("density", 0, TOP)
     title = "The error of each value"
-    return Plot(marks, Axis("error", -REACH, REACH, unit="steps s"), y, title, 300)
+    return Plot(marks, Axis("error", -REACH, REACH, unit="steps s"), y, title, 230)
 
 
 def _curves_plot(state: State, data: Values, report: ErrorReport, shape: Curve) -> Plot:
     marks = [
         *_lines(state.data, state.bits, state.grid),
         Rule(shape.best, f"lowest {short(shape.best)} σ", "good"),
-        Rule(min(data.amax, HIGH), f"largest value {short(data.amax, 3)} σ", "float"),
+        Rule(min(data.amax, HIGH), f"largest {short(data.amax, 3)} σ", "float"),
         Rule(state.clip, "", "quantized", dashed=False),
         Points([shape.best], [shape.lowest], "good", size=7, hollow=True),
         Points([state.clip], [report.rounding_mse], "error", size=5),
-        Points([state.clip], [report.mse], "ink", "measured now", size=7),
+        Points([state.clip], [report.mse], "ink", size=7),
     ]
     if report.clipping_mse > FLOOR:
         marks.insert(-1, Points([state.clip], [report.clipping_mse], "range", size=5))
-    x = Axis("where the range ends", 0, HIGH, unit="σ")
-    y = Axis("mean squared error", FLOOR, 20, unit="σ²", scale="log")
-    return Plot(marks, x, y, "Rounding against clipping", 330, label_rows=2)
+    x = Axis("where the range ends", 0, HIGH, unit="σ", ticks=range(0, 11, 2))
+    y = Axis("MSE", FLOOR, 20, unit="σ²", scale="log", ticks=(1e-4, 1e-3, 1e-2, 0.1, 1, 10))
+    return Plot(marks, x, y, "Rounding against clipping", 310, 1.3, label_rows=2)
 
 
 @cache
@@ -204,7 +209,7 @@ def _lines(data: str, bits: int, grid: str) -> list[Line]:
     lines = [
         Line(clips, rounding, "error", "rounding"),
         Line(clips, rounding + clipping, "ink", "sum", 3),
-        Line(clips, step**2 / 12, "muted", "prediction s²/12", 1.5, dashed=True),
+        Line(clips, step**2 / 12, "muted", "s²/12", 1.5, dashed=True),
     ]
     if seen.sum() > 1:
         lines.insert(0, Line(clips[seen], clipping[seen], "range", "clipping"))

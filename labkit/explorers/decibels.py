@@ -136,4 +136,9 @@ def explorer(**fields) -> Panel:
     >>> explorer(clip=2.0).state.clip
     2.0
     """
-    return Panel(State(**fields), controls(), scene)
+    return Panel(State(**fields), controls(), scene, limits=_limits)
+
+
+def _limits(state: State) -> dict:
+    # Where each range ends at its own best place, there is no common place to choose.
+    return {"clip": {"disabled": state.ends == "best"}}

@@ -14,7 +14,7 @@ import torch
 
 from labkit.affine import QParams, fake_quantize, qparams_from_range
 from labkit.errors import decibels, quantization_error
-from labkit.explorers.clip_curve import levels_of
+from labkit.explorers.clip_curve import levels_of, span
 from labkit.explorers.panel import Panel, bits_slider, choice, int_slider
 from labkit.explorers.scene import (
     Axis,
@@ -34,7 +34,7 @@ from labkit.explorers.values import values
 NEAR, FAR = 5, 50
 _TICKS = (1, 10, 100, 1e3, 1e4, 1e5)
 _COUNTS = Axis(
-    "values in a bar, at a code",
+    "how many (log scale)",
     0.5,
     4e5,
     scale="log",
@@ -136,19 +136,17 @@ def scene(state: State) -> Scene:
     codes = (fake_quantize(others, grid) / grid.scale).round_().long() + grid.zero_point
     counts = np.bincount(codes.numpy(), minlength=2**state.bits)
     used = int((counts > 0).sum())
+    zeros = counts[grid.zero_point.item()] / counts.sum()
     return Scene(
         f"One value at {state.distance} σ, {len(others):,} normal values, {2**state.bits} levels",
         [_line_plot(state, levels, counts), _loss_plot(state, report.sqnr_db)],
         readouts=[
-            Readout("signal to noise of the others", report.sqnr_db, "dB", "measured", "error"),
+            Readout("signal to noise of the others", report.sqnr_db, "dB", "measured", "error", 3),
             Readout("codes they use", f"{used} of {2**state.bits}", "", "measured", "quantized"),
-            Readout("as good as", float(np.log2(used)), "bits", "computed", digits=3),
+            Readout("became exactly 0", 100 * zeros, "%", "measured", digits=3),
             Readout("MSE of the others", report.mse, "σ²", "measured", "error"),
         ],
-        formulas=[
-            f"s = ({short(levels[-1])} − {short(levels[0])}) / (2^{state.bits} − 1) = "
-            f"{short(grid.scale.item())} σ      as good as log2({used}) bits"
-        ],
+        formulas=[f"s = {span(levels)} / (2^{state.bits} − 1) = {short(grid.scale.item())} σ"],
         description=(
             "Above, a number line with the crowd near 0, the outlier and the grid's levels; below, "
             "the signal-to-noise ratio of the crowd over the place of the outlier."
@@ -180,7 +178,7 @@ def _line_plot(state: State, levels: np.ndarray, counts: np.ndarray) -> Plot:
         Points([state.distance], [1], "error", "the outlier", size=6),
     ]
     axis = Axis("value", -8, 56, unit="σ")
-    return Plot(marks, axis, _COUNTS, "Where the levels go", 270, label_rows=1)
+    return Plot(marks, axis, _COUNTS, "Where the levels go", 250, label_rows=1)
 
 
 def _loss_plot(state: State, now: float) -> Plot:
@@ -188,8 +186,11 @@ def _loss_plot(state: State, now: float) -> Plot:
     for ends, role in (("minmax", "error"), ("best", "good")):
         marks.append(_loss_line(state.bits, ends, role))
     marks.append(Points([state.distance], [now], "ink", "measured now", size=7))
-    x, y = Axis("where the outlier lies", 0, FAR + 5, unit="σ"), Axis("SQNR", 0, 45, unit="dB")
-    return Plot(marks, x, y, "What is left for the others", 260)
+    x, y = (
+        Axis("where the outlier lies", 0, FAR + 5, unit="σ"),
+        Axis("SQNR", 0, 45, unit="dB", ticks=range(0, 41, 10)),
+    )
+    return Plot(marks, x, y, "What is left for the others", 220)
 
 
 @cache
