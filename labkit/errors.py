@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from labkit.affine import fake_quantize, representable_range
+from labkit.affine import fake_quantize
 from labkit.checks import check_bits, check_tensor
-from labkit.granularity import per_element
+from labkit.granularity import blocks
 from labkit.qparams import QParams
 
 
@@ -52,20 +52,25 @@ def quantization_error(x: Tensor, qparams: QParams) -> ErrorReport:
     if x.numel() == 0:
         raise ValueError(f"an empty tensor has no error; got shape {tuple(x.shape)}")
     x = x.detach()
-    error = (fake_quantize(x, qparams).double() - x.double()).abs()
-    low, high = (per_element(end, x, qparams) for end in representable_range(qparams))
-    outside = (x < low) | (x > high)
-    squared = error.square()
-    clipping = (squared * outside).mean().item()
-    rounding = (squared * ~outside).mean().item()
-    mse = rounding + clipping
-    signal = x.double().square().mean().item()
+    rounding = clipping = signal = largest = 0.0
+    for value, restored, scale, zero_point in blocks(x, fake_quantize(x, qparams), qparams):
+        value, scale = value.double(), scale.double()
+        outside = value < (qparams.quant_min - zero_point) * scale
+        outside |= value > (qparams.quant_max - zero_point) * scale
+        error = restored.double() - value
+        squared = error.square()
+        clipping += (squared * outside).sum().item()
+        rounding += (squared * ~outside).sum().item()
+        signal += value.square().sum().item()
+        largest = max(largest, error.abs().max().item())
+    rounding_mse, clipping_mse = rounding / x.numel(), clipping / x.numel()
+    mse = rounding_mse + clipping_mse
     return ErrorReport(
         mse=mse,
-        rounding_mse=rounding,
-        clipping_mse=clipping,
-        sqnr_db=decibels(signal, mse),
-        max_abs=error.max().item(),
+        rounding_mse=rounding_mse,
+        clipping_mse=clipping_mse,
+        sqnr_db=decibels(signal / x.numel(), mse),
+        max_abs=largest,
         predicted_mse=(qparams.scale.double().square() / 12).mean().item(),
     )
 

@@ -98,19 +98,3 @@ def _along_axis(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
             f"{tuple(x.shape)}; choose them from a tensor of the same shape"
         )
     return parameter
-
-
-def per_element(parameter: Tensor, x: Tensor, qparams: QParams) -> Tensor:
-    """Return `parameter` (shaped like the scale) so that it broadcasts to `x` element by element.
-
-    >>> import torch
-    >>> from labkit.qparams import choose_qparams
-    >>> x = torch.arange(8.0).reshape(2, 4)
-    >>> qparams = choose_qparams(x, group_size=2)
-    >>> per_element(qparams.scale, x, qparams).shape
-    torch.Size([2, 4])
-    """
-    parameter = parameter.to(x.device)
-    if qparams.group_size is not None:
-        return parameter.repeat_interleave(qparams.group_size, dim=-1)
-    return parameter if parameter.numel() == 1 else _along_axis(parameter, x, qparams.axis)

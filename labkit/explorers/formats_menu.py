@@ -48,8 +48,7 @@ def offered(family: str) -> dict[str, tuple]:
     if family == "uniform":
         bits, blocks = tuple(range(2, 9)), BLOCKS
     elif family == "k-means":
-        # Wider tables need more rounds of k-means than the format allows itself.
-        bits = (2, 3, 4)
+        bits = tuple(range(2, 9))
     elif family == "NF4":
         blocks = BLOCKS[:-1]
     elif family in FLOATS:
@@ -97,13 +96,13 @@ def rivals() -> tuple[tuple[str, str, Format], ...]:
     """Return every format of the scatter plot as (its line in the plot, name, format).
 
     >>> len(rivals())
-    27
+    31
     """
     widths = range(2, 9)
     return (
         *(("uniform", f"uniform {b} bits", Uniform(b)) for b in widths),
         *(("uniform by 32", f"uniform {b} bits, by 32", Uniform(b, 32)) for b in widths),
-        *(("k-means", f"k-means {b} bits", Codebook(b)) for b in (2, 3, 4)),
+        *(("k-means", f"k-means {b} bits", Codebook(b)) for b in widths),
         ("NF4, floats", "NF4, by 64", NF4(64)),
         *(("NF4, floats", name, MiniFloat(kind)) for name, kind in FLOATS.items()),
         *(("MX", f"{name}, by 32", MX(kind)) for name, kind in list(MXS.items())[:2]),
