@@ -23,7 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from labkit.explorers.png import decode, encode_palette
+from labkit.explorers.drawing.png import decode, encode_palette
 from labkit.explorers.svg import still
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"

@@ -11,7 +11,7 @@ import panel_demo
 import pytest
 
 from labkit.authoring import VIEW, NotebookError, execute, main, rasterize
-from labkit.explorers import png
+from labkit.explorers.drawing import png
 from labkit.explorers.scene import Scene
 from labkit.explorers.svg import render
 

@@ -8,7 +8,7 @@ import pytest
 from labkit.errors import optimal_gaussian_step, uniform_sqnr_db
 from labkit.explorers import clipping, decibels, outlier
 from labkit.explorers.clip_curve import CLIPS, curve, lowest, make_grid, measure
-from labkit.explorers.marks import Line, Points, Stems, Steps
+from labkit.explorers.drawing.marks import Line, Points, Stems, Steps
 from labkit.explorers.panel import positions, sweep
 from labkit.explorers.svg import render
 from labkit.explorers.values import COUNT, SETS, values

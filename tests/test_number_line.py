@@ -18,7 +18,7 @@ import torch
 from labkit.exercises import all_exercises
 from labkit.exercises.core import judge
 from labkit.explorers import number_line, scale_rules
-from labkit.explorers.frame import formula_lines, picture_height
+from labkit.explorers.drawing.frame import formula_lines, picture_height
 from labkit.explorers.panel import sweep
 from labkit.explorers.sample_tensors import NAMES, sample
 from labkit.explorers.scene import Band, Hits, Points, Rule, Stems, Steps

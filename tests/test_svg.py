@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from labkit.explorers import png, text
 from labkit.explorers import scene as s
-from labkit.explorers.frame import frames, picture_height, ticks
-from labkit.explorers.palette import DARK, LIGHT, ROLES, concrete
+from labkit.explorers.drawing import png, text
+from labkit.explorers.drawing.frame import frames, picture_height, ticks
+from labkit.explorers.drawing.palette import DARK, LIGHT, ROLES, concrete
 from labkit.explorers.svg import light_or_dark, render, still
 
 NASTY = "<b>&\"'</b> ]]> größer ≥ λ"

@@ -12,9 +12,9 @@ from functools import cache
 from torch import Tensor
 
 from labkit.affine import choose_qparams, dequantize, quantize
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, bits_slider, int_slider, switch
 from labkit.explorers.scene import Axis, Bars, Cells, Line, Plot, Readout, Scene, Text
-from labkit.explorers.text import short
 from labkit.packing import pack
 from labkit.qparams import QParams
 from labkit.zoo import mnist_mlp

@@ -10,7 +10,7 @@ import torch
 
 from labkit.affine import QParams, fake_quantize, qparams_from_range, representable_range
 from labkit.errors import ErrorReport, decibels, quantization_error
-from labkit.explorers.text import short
+from labkit.explorers.drawing.text import short
 from labkit.explorers.values import values
 
 LOW, HIGH, STEP = 0.2, 10.0, 0.05

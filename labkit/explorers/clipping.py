@@ -15,6 +15,7 @@ import torch
 
 from labkit.errors import ErrorReport
 from labkit.explorers.clip_curve import HIGH, LOW, STEP, Curve, Measured, curve, measure, span
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, bits_slider, choice, float_slider
 from labkit.explorers.scene import (
     Axis,
@@ -28,7 +29,6 @@ from labkit.explorers.scene import (
     Stems,
     Steps,
 )
-from labkit.explorers.text import short
 from labkit.explorers.values import SETS, Values, values
 
 BINS, REACH, TOP = 60, 1.5, 2.0

@@ -13,9 +13,9 @@ import numpy as np
 
 from labkit.errors import decibels, uniform_sqnr_db
 from labkit.explorers.clip_curve import HIGH, curve, lowest
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, choice, float_slider
 from labkit.explorers.scene import Axis, Line, Plot, Points, Readout, Scene
-from labkit.explorers.text import short
 from labkit.explorers.values import SETS, values
 
 BITS = np.arange(2, 9)

@@ -9,8 +9,8 @@ import torch
 
 from labkit.affine import dequantize, quantize, representable_range
 from labkit.errors import quantization_error
+from labkit.explorers.drawing.text import short
 from labkit.explorers.sample_tensors import Sample, sample
-from labkit.explorers.text import short
 from labkit.qparams import QParams, choose_qparams
 
 

@@ -12,10 +12,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, int_slider
 from labkit.explorers.scene import Axis, Cells, Plot, Points, Readout, Rule, Scene, Stems, Text
 from labkit.explorers.storage import measure, weights
-from labkit.explorers.text import short
 from labkit.formats import Encoded, Uniform
 from labkit.layouts import BLOCK, decode_q4_0, decode_q8_0, encode_q4_0, encode_q8_0
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from labkit.explorers.drawing.text import short
 from labkit.explorers.grid_facts import Followed, Grid, arithmetic, choosing, follow, grid, term
 from labkit.explorers.panel import Panel, bits_slider, choice, float_slider
 from labkit.explorers.sample_tensors import NAMES, Sample, sample
@@ -28,7 +29,6 @@ from labkit.explorers.scene import (
     Steps,
     Text,
 )
-from labkit.explorers.text import short
 from labkit.packing import packed_bytes
 from labkit.qparams import SCALE_RULES
 

@@ -15,6 +15,7 @@ import torch
 from labkit.affine import QParams, fake_quantize, qparams_from_range
 from labkit.errors import decibels, quantization_error
 from labkit.explorers.clip_curve import levels_of, span
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, bits_slider, choice, int_slider
 from labkit.explorers.scene import (
     Axis,
@@ -28,7 +29,6 @@ from labkit.explorers.scene import (
     Stems,
     Steps,
 )
-from labkit.explorers.text import short
 from labkit.explorers.values import values
 
 NEAR, FAR = 5, 50

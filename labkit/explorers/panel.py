@@ -31,9 +31,9 @@ from labkit.explorers.controls import (
     sweep,
     switch,
 )
+from labkit.explorers.drawing.text import short
 from labkit.explorers.scene import Scene
 from labkit.explorers.svg import render
-from labkit.explorers.text import short
 
 __all__ = [
     "Panel",

@@ -9,10 +9,10 @@ import torch
 
 from labkit.affine import dequantize, representable_range
 from labkit.errors import quantization_error
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, bits_slider, choice
 from labkit.explorers.sample_tensors import NAMES, Sample, sample
 from labkit.explorers.scene import Axis, Band, Mark, Plot, Readout, Rule, Scene, Stems, Steps, Text
-from labkit.explorers.text import short
 from labkit.qparams import SCALE_RULES, choose_qparams
 
 _PIXELS = 900

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.explorers.blocks import Cells, Image
-from labkit.explorers.marks import (
+from labkit.explorers.drawing.blocks import Cells, Image
+from labkit.explorers.drawing.marks import (
     Band,
     Bars,
     Hits,
@@ -28,8 +28,8 @@ from labkit.explorers.marks import (
     freeze,
     numbers,
 )
-from labkit.explorers.palette import check_role
-from labkit.explorers.text import short
+from labkit.explorers.drawing.palette import check_role
+from labkit.explorers.drawing.text import short
 
 KINDS = ("measured", "computed", "quoted", "chosen")
 """How a number came about: measured on this machine, computed by the code beside it, quoted from a

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from labkit.errors import decibels
 from labkit.explorers.bytes_view import layer
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, bits_slider, choice, steps_slider, switch
 from labkit.explorers.scene import Axis, Band, Bars, Line, Plot, Points, Readout, Scene, Text
-from labkit.explorers.text import short
 from labkit.formats import Encoded, Format, Uniform
 
 WIDTHS = range(2, 9)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import zlib
 from html import escape
 
-from labkit.explorers import text
-from labkit.explorers.axes import axes, headings, rule_labels
-from labkit.explorers.draw import draw, num, tag, words
-from labkit.explorers.frame import (
+from labkit.explorers.drawing import text
+from labkit.explorers.drawing.axes import axes, headings, rule_labels
+from labkit.explorers.drawing.draw import draw, num, tag, words
+from labkit.explorers.drawing.frame import (
     FONT,
     FORMULA_ROW,
     MARGIN,
@@ -28,8 +28,8 @@ from labkit.explorers.frame import (
     title_lines,
     top_of_plots,
 )
-from labkit.explorers.hover import CSS, HITS, Target, targets, tooltips
-from labkit.explorers.palette import concrete, theme_css, variable
+from labkit.explorers.drawing.hover import CSS, HITS, Target, targets, tooltips
+from labkit.explorers.drawing.palette import concrete, theme_css, variable
 from labkit.explorers.scene import Band, Hits, Points, Readout, Rule, Scene, Stems, Text
 
 _FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"

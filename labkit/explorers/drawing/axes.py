@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from labkit.explorers import text
-from labkit.explorers.draw import num, tag, words
-from labkit.explorers.frame import FONT, LABEL_ROW, Frame, has_key_row, ticks
-from labkit.explorers.palette import variable
+from labkit.explorers.drawing import text
+from labkit.explorers.drawing.draw import num, tag, words
+from labkit.explorers.drawing.frame import FONT, LABEL_ROW, Frame, has_key_row, ticks
+from labkit.explorers.drawing.palette import variable
 from labkit.explorers.scene import Band, Rule
 
 
@@ -73,7 +73,7 @@ def axes(frame: Frame, body: list[str]) -> None:
 def rule_labels(frame: Frame) -> str:
     """Labels of rules and bands, moved apart where they would cover each other.
 
-    >>> from labkit.explorers.frame import frames
+    >>> from labkit.explorers.drawing.frame import frames
     >>> from labkit.explorers.scene import Plot, Rule, Scene
     >>> rules = (Rule(0.5, "one"), Rule(0.52, "two"))
     >>> rule_labels(frames(Scene("t", [Plot(rules)]))[0]).count("<text")

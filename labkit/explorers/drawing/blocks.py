@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from labkit.explorers.marks import Mark, Numbers, freeze, numbers
-from labkit.explorers.palette import check_role
+from labkit.explorers.drawing.marks import Mark, Numbers, freeze, numbers
+from labkit.explorers.drawing.palette import check_role
 
 
 @dataclass(frozen=True)

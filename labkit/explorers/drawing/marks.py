@@ -1,7 +1,7 @@
 """The marks a plot can hold: lines, steps, bars, points, bands, rules, boxes, images, words.
 
 Each is a frozen dataclass of plain numbers in the units of the axes. ``role`` is a colour by name
-(`labkit.explorers.palette.ROLES`); ``label`` puts the mark into the plot's legend; ``tips`` gives
+(`drawing.palette.ROLES`); ``label`` puts the mark into the plot's legend; ``tips`` gives
 one tooltip for each element, shown at once when the pointer or the keyboard reaches it (``\\n``
 starts a new line).
 """
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from labkit.explorers.palette import check_role
+from labkit.explorers.drawing.palette import check_role
 
 Numbers = Sequence[float]
 """A list, tuple, numpy array or torch tensor of finite numbers, one-dimensional."""

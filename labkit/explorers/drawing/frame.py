@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from labkit.explorers import text
+from labkit.explorers.drawing import text
 from labkit.explorers.scene import Axis, Band, Plot, Readout, Rule, Scene
 
 MARGIN = 22.0

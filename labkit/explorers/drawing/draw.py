@@ -8,11 +8,11 @@ from html import escape
 
 import numpy as np
 
-from labkit.explorers import marks as m
-from labkit.explorers import png, text
-from labkit.explorers.blocks import Cells, Image
-from labkit.explorers.frame import FONT, Frame
-from labkit.explorers.palette import LIGHT, variable
+from labkit.explorers.drawing import marks as m
+from labkit.explorers.drawing import png, text
+from labkit.explorers.drawing.blocks import Cells, Image
+from labkit.explorers.drawing.frame import FONT, Frame
+from labkit.explorers.drawing.palette import LIGHT, variable
 
 
 def num(value: float) -> str:
@@ -239,7 +239,7 @@ def box(
 ) -> tuple[float, float, float, float]:
     """Left, top, width and height in pixels of a box in axis units.
 
-    >>> from labkit.explorers.frame import frames
+    >>> from labkit.explorers.drawing.frame import frames
     >>> from labkit.explorers.scene import Plot, Scene
     >>> box(frames(Scene("t", [Plot(())]))[0], 0, 1, 0, 1)[2]
     836.0

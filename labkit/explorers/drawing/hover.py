@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from labkit.explorers import text
-from labkit.explorers.blocks import Cells, Image
-from labkit.explorers.draw import box, num
-from labkit.explorers.frame import Frame
-from labkit.explorers.marks import Bars, Hits, Points, Stems
-from labkit.explorers.palette import variable
+from labkit.explorers.drawing import text
+from labkit.explorers.drawing.blocks import Cells, Image
+from labkit.explorers.drawing.draw import box, num
+from labkit.explorers.drawing.frame import Frame
+from labkit.explorers.drawing.marks import Bars, Hits, Points, Stems
+from labkit.explorers.drawing.palette import variable
 
 Target = tuple[str, float, float, str]
 """Something to point at: its invisible shape, where its tooltip points (x, y), its words."""
@@ -35,7 +35,7 @@ _MOST_STOPS = 32
 def targets(frame: Frame) -> list[Target]:
     """Everything in a plot that has a tooltip.
 
-    >>> from labkit.explorers.frame import frames
+    >>> from labkit.explorers.drawing.frame import frames
     >>> from labkit.explorers.scene import Plot, Scene
     >>> dot = Points([0.5], [0.5], tips=["here"])
     >>> targets(frames(Scene("t", [Plot([dot])]))[0])[0][3]
