@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labkit.checks import check_finite, check_tensor, describe
+from labkit.checks import FLOAT_TYPES, check_finite, check_tensor, describe
 from labkit.granularity import blocks
 from labkit.qparams import QParams, choose_qparams, code_range, qparams_from_range
 
@@ -51,17 +51,29 @@ def dequantize(q: Tensor, qparams: QParams, dtype: torch.dtype = torch.float32) 
     """Return the values (q - zero_point) * scale that the codes `q` stand for, as `dtype`.
 
     A value beyond the largest finite number of `dtype` saturates there. Raises ValueError when `q`
-    is not an integer tensor or its shape does not fit the parameters.
+    is not an integer tensor, holds a code outside the code range, or has a shape that does not fit
+    the parameters, and for a `dtype` that holds no fractions.
 
     >>> dequantize(torch.tensor([0, 2, 3]), QParams(0.5, 2, 0, 3))
     tensor([-1.0000,  0.0000,  0.5000])
     """
     if not isinstance(q, Tensor) or q.is_floating_point() or q.is_complex():
         raise ValueError(f"codes must be an integer tensor, got {describe(q)}")
+    if dtype not in FLOAT_TYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, FLOAT_TYPES))}; got {dtype}")
     values = torch.empty(q.shape, dtype=dtype, device=q.device)
     limit = _saturation(qparams, dtype)
     for codes, out, scale, zero_point in blocks(q, values, qparams):
-        steps = codes.to(_work_dtype(dtype)).sub_(zero_point).mul_(scale)
+        steps = codes.to(_work_dtype(dtype), copy=True)
+        if (
+            steps.numel()
+            and not qparams.quant_min <= steps.min() <= steps.max() <= qparams.quant_max
+        ):
+            raise ValueError(
+                f"codes must lie in {qparams.quant_min}..{qparams.quant_max}, "
+                f"got {steps.min():.0f} to {steps.max():.0f}"
+            )
+        steps.sub_(zero_point).mul_(scale)
         out.copy_(steps if limit is None else steps.clamp_(-limit, limit))
     return values
 
@@ -97,9 +109,7 @@ class _FakeQuantize(torch.autograd.Function):
     """The rounding forward, the straight-through gradient backward."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, qparams: QParams) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.qparams = qparams
+    def forward(x: Tensor, qparams: QParams) -> Tensor:
         y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         limit = _saturation(qparams, x.dtype)
         for values, out, scale, zero_point in blocks(x, y, qparams):
@@ -112,6 +122,11 @@ class _FakeQuantize(torch.autograd.Function):
             if steps is not out:
                 out.copy_(steps)
         return y
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        x, ctx.qparams = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -148,5 +163,7 @@ def _work_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def _saturation(qparams: QParams, dtype: torch.dtype) -> float | None:
     """Return the largest finite value of `dtype` when a code could stand for more, else None."""
+    if qparams.scale.numel() == 0:
+        return None
     span = qparams.scale.amax().item() * (qparams.quant_max - qparams.quant_min)
     return torch.finfo(dtype).max if span > torch.finfo(dtype).max else None

@@ -54,13 +54,17 @@ def quantization_error(x: Tensor, qparams: QParams) -> ErrorReport:
     x = x.detach()
     rounding = clipping = signal = largest = 0.0
     for value, restored, scale, zero_point in blocks(x, fake_quantize(x, qparams), qparams):
-        value, scale = value.double(), scale.double()
+        # Not every device knows float64.
+        value, restored, scale, zero_point = (
+            part.cpu().double() for part in (value, restored, scale, zero_point)
+        )
         outside = value < (qparams.quant_min - zero_point) * scale
         outside |= value > (qparams.quant_max - zero_point) * scale
-        error = restored.double() - value
+        error = restored - value
         squared = error.square()
-        clipping += (squared * outside).sum().item()
-        rounding += (squared * ~outside).sum().item()
+        # Selected, not multiplied by 0: a square may be infinite.
+        clipping += torch.where(outside, squared, 0.0).sum().item()
+        rounding += torch.where(outside, 0.0, squared).sum().item()
         signal += value.square().sum().item()
         largest = max(largest, error.abs().max().item())
     rounding_mse, clipping_mse = rounding / x.numel(), clipping / x.numel()

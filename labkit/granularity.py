@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from labkit.checks import check_axis, check_whole
+
 if TYPE_CHECKING:
     from labkit.qparams import QParams
 
@@ -27,8 +29,8 @@ def split_groups(x: Tensor, group_size: int) -> Tensor:
     >>> split_groups(torch.zeros(3, 8), 4).shape
     torch.Size([3, 2, 4])
     """
-    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
-        raise ValueError(f"group_size must be a whole number from 1 up, got {group_size!r}")
+    if check_whole("group_size", group_size) < 1:
+        raise ValueError(f"group_size must be at least 1, got {group_size}")
     if x.ndim == 0 or x.shape[-1] % group_size:
         last = "no last dimension" if x.ndim == 0 else f"a last dimension of {x.shape[-1]}"
         raise ValueError(
@@ -86,15 +88,17 @@ def blocks(x: Tensor, out: Tensor, qparams: QParams) -> Iterator[tuple]:
 def _along_axis(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
     """Give `parameter` as many dimensions as `x`; a plain list of channels runs along the axis."""
     shape = [1] * (x.ndim - parameter.ndim) + list(parameter.shape)
-    if axis is not None and parameter.ndim == 1 and axis < x.ndim:
-        shape = [-1 if d == axis else 1 for d in range(x.ndim)]
-    parameter = parameter.reshape(shape)
-    fits = parameter.ndim == x.ndim and all(
-        p in (1, n) for p, n in zip(parameter.shape, x.shape, strict=True)
+    if axis is not None:
+        axis = check_axis(x, axis)
+        if parameter.ndim == 1:
+            shape = [parameter.numel() if d == axis else 1 for d in range(x.ndim)]
+    fits = len(shape) == x.ndim and all(
+        size == 1 or (size == x.shape[d] and axis in (None, d)) for d, size in enumerate(shape)
     )
     if not fits:
+        along = "" if axis is None else f" along axis {axis}"
         raise ValueError(
-            f"parameters of shape {tuple(parameter.shape)} do not broadcast to x of shape "
+            f"parameters of shape {tuple(parameter.shape)} do not broadcast{along} to x of shape "
             f"{tuple(x.shape)}; choose them from a tensor of the same shape"
         )
-    return parameter
+    return parameter.reshape(shape)

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labkit.checks import check_axis, check_bits, check_finite, check_tensor
+from labkit.checks import (
+    as_float64,
+    check_axis,
+    check_bits,
+    check_finite,
+    check_tensor,
+    check_whole,
+)
 from labkit.granularity import split_groups
 
 SCALE_RULES = ("restricted", "full", "no_clip")
 FLOAT32 = torch.finfo(torch.float32)
+# Float32 arithmetic on codes stays exact far beyond the 16 bits that any format here asks for.
+MOST_LEVELS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +49,17 @@ class QParams:
 
     def __post_init__(self) -> None:
         """Store the numbers as float32 and int32, or say what is wrong with them."""
-        scale = torch.as_tensor(self.scale).detach().to(torch.float32)
-        zero_point = torch.as_tensor(self.zero_point, device=scale.device).detach()
-        if self.quant_min >= self.quant_max:
+        quant_min, quant_max = (
+            check_whole(name, getattr(self, name)) for name in ("quant_min", "quant_max")
+        )
+        if not quant_min < quant_max <= quant_min + MOST_LEVELS - 1:
             raise ValueError(
-                f"quant_min must be below quant_max, e.g. 0 and 255; "
-                f"got {self.quant_min} and {self.quant_max}"
+                "quant_min must be below quant_max, with at most 65536 codes, e.g. 0 and 255; "
+                f"got {quant_min} and {quant_max}"
             )
-        if self.axis is not None and self.group_size is not None:
-            raise ValueError(
-                f"got both axis={self.axis} and group_size={self.group_size}; give one of them"
-            )
+        _check_granularity(self.axis, self.group_size)
+        scale = as_float64("scale", self.scale).to(torch.float32)
+        zero_point = as_float64("zero_point", self.zero_point).to(scale.device)
         if scale.shape != zero_point.shape:
             raise ValueError(
                 f"scale has shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}; "
@@ -60,13 +69,18 @@ class QParams:
             raise ValueError(f"scale must be positive and finite in float32, got {self.scale}")
         if not bool((zero_point == zero_point.round()).all()):
             raise ValueError(f"zero_point must be an integer, got {self.zero_point}")
-        if not bool(((zero_point >= self.quant_min) & (zero_point <= self.quant_max)).all()):
+        if not bool(((zero_point >= quant_min) & (zero_point <= quant_max)).all()):
             raise ValueError(
-                f"zero_point must lie in the code range {self.quant_min}..{self.quant_max}, "
+                f"zero_point must lie in the code range {quant_min}..{quant_max}, "
                 f"got {self.zero_point}"
             )
-        object.__setattr__(self, "scale", scale)
-        object.__setattr__(self, "zero_point", zero_point.to(torch.int32))
+        for name, value in (
+            ("quant_min", quant_min),
+            ("quant_max", quant_max),
+            ("scale", scale),
+            ("zero_point", zero_point.to(torch.int32)),
+        ):
+            object.__setattr__(self, name, value)
 
 
 def code_range(bits: int, signed: bool = False) -> tuple[int, int]:
@@ -75,7 +89,7 @@ def code_range(bits: int, signed: bool = False) -> tuple[int, int]:
     >>> code_range(8), code_range(4, signed=True)
     ((0, 255), (-8, 7))
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
@@ -107,8 +121,7 @@ def choose_qparams(
     check_tensor(x)
     if x.numel() == 0:
         raise ValueError(f"an empty tensor has no range; got shape {tuple(x.shape)}")
-    if axis is not None and group_size is not None:
-        raise ValueError(f"got both axis={axis} and group_size={group_size}; give one of them")
+    _check_granularity(axis, group_size)
     x = x.detach()
     if group_size is not None:
         groups = split_groups(x, group_size)
@@ -162,9 +175,17 @@ def qparams_from_range(
     >>> qparams_from_range(-1.0, 3.0, bits=2, symmetric=True, signed=True).scale
     tensor(3.)
     """
+    bits = check_bits(bits)
     quant_min, quant_max = code_range(bits, signed)
     _check_rule(scale_rule)
-    low, high = (torch.as_tensor(v).detach().to(torch.float64) for v in (minimum, maximum))
+    device = torch.as_tensor(maximum).device
+    # These are few numbers, and not every device knows float64.
+    low, high = as_float64("minimum", minimum).cpu(), as_float64("maximum", maximum).cpu()
+    if low.shape != high.shape:
+        raise ValueError(
+            f"minimum has shape {tuple(low.shape)} and maximum {tuple(high.shape)}; "
+            "they must be the same"
+        )
     check_finite(low)
     check_finite(high)
     if bool((torch.maximum(low.abs(), high.abs()) > FLOAT32.max).any()):
@@ -186,11 +207,21 @@ def qparams_from_range(
         zero_point = torch.full_like(scale, 0 if signed else half)
     else:
         scale = (high - low) / (quant_max - quant_min)
-        steps_below_zero = torch.where(scale > 0, -low / scale, 0.0)
-        zero_point = (quant_min + steps_below_zero).round().clamp(quant_min, quant_max)
-    return QParams(
-        stored_scale(scale), zero_point.to(torch.int32), quant_min, quant_max, axis, group_size
-    )
+        # -low / scale, but with one division of exact numbers: dividing by the rounded scale would
+        # miss the tie of a symmetric range now and then.
+        below_zero = torch.where(scale > 0, -low * (quant_max - quant_min) / (high - low), 0.0)
+        zero_point = (quant_min + below_zero).round().clamp(quant_min, quant_max)
+    scale, zero_point = stored_scale(scale).to(device), zero_point.to(torch.int32).to(device)
+    return QParams(scale, zero_point, quant_min, quant_max, axis, group_size)
+
+
+def _check_granularity(axis: int | None, group_size: int | None) -> None:
+    if axis is not None and group_size is not None:
+        raise ValueError(f"got both axis={axis} and group_size={group_size}; give one of them")
+    if axis is not None:
+        check_whole("axis", axis)
+    if group_size is not None and check_whole("group_size", group_size) < 1:
+        raise ValueError(f"group_size must be at least 1, got {group_size}")
 
 
 def _check_rule(scale_rule: str) -> None:
@@ -202,7 +233,8 @@ def stored_scale(scale: Tensor) -> Tensor:
     """Return a float64 scale as the float32 that is stored: positive, and 1 where it is 0.
 
     A range of width 0 has no step of its own, and any step serves it. Where float32 is subnormal
-    the scale is never rounded down: that could clip, or give 0.
+    (below 1.2e-38) it has few digits left, so the scale is never rounded down there: that could
+    clip, or give 0. The grid is a little coarser than wanted instead.
 
     >>> stored_scale(torch.tensor([0.5, 0.0], dtype=torch.float64))
     tensor([0.5000, 1.0000])

@@ -209,6 +209,38 @@ def test_dequantize_refuses_floats():
         dequantize(torch.ones(3), QParams(1.0, 0, 0, 255))
 
 
+@pytest.mark.parametrize("codes", [[-500], [4], [2**40], [0, 200]])
+def test_dequantize_refuses_codes_outside_the_range(codes):
+    with pytest.raises(ValueError, match=r"codes must lie in 0\.\.3"):
+        dequantize(torch.tensor(codes), QParams(1.0, 0, 0, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_dequantize_refuses_types_without_fractions(dtype):
+    with pytest.raises(ValueError, match="float16"):
+        dequantize(torch.tensor([1]), QParams(1.0, 0, 0, 3), dtype)
+
+
+def test_a_negative_axis_by_hand_counts_from_the_end():
+    qparams = QParams([1.0, 2.0, 4.0], [0, 0, 0], 0, 255, axis=-1)
+    assert quantize(torch.full((2, 3), 8.0), qparams).tolist() == [[8, 4, 2], [8, 4, 2]]
+
+
+def test_parameters_along_another_axis_are_refused():
+    qparams = choose_qparams(torch.ones(5, 4), axis=1)
+    with pytest.raises(ValueError, match="along axis 1"):
+        quantize(torch.ones(2, 4, 4), qparams)
+    with pytest.raises(ValueError, match="axis 5 does not exist"):
+        quantize(torch.ones(2, 4), QParams(torch.ones(4), torch.zeros(4), 0, 255, axis=5))
+
+
+def test_torch_func_can_differentiate_it():
+    qparams = QParams(0.5, 1, 0, 3)
+    x = torch.tensor([0.3, 9.0, -0.5])
+    gradient = torch.func.grad(lambda v: fake_quantize(v, qparams).sum())(x)
+    assert gradient.tolist() == [1.0, 0.0, 1.0]
+
+
 def test_a_list_of_channels_runs_along_the_axis():
     qparams = QParams(torch.tensor([1.0, 10.0]), torch.zeros(2), 0, 255, axis=0)
     assert quantize(torch.full((2, 2), 20.0), qparams).tolist() == [[20, 20], [2, 2]]

@@ -118,6 +118,11 @@ def test_no_error_is_infinite_decibels():
     assert (report.mse, report.sqnr_db) == (0.0, math.inf)
 
 
+def test_an_infinite_square_does_not_become_nan():
+    report = quantization_error(torch.tensor([1e200], dtype=torch.float64), QParams(1.0, 0, 0, 3))
+    assert (report.mse, report.clipping_mse, report.rounding_mse) == (math.inf, math.inf, 0.0)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

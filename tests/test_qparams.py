@@ -159,7 +159,7 @@ def test_each_axis_slice_and_each_group_is_chosen_alone():
         ((torch.ones(4),), {"scale_rule": "half"}, "restricted, full, no_clip"),
         ((torch.ones(2, 6),), {"group_size": 4}, r"\(2, 6\)"),
         ((torch.tensor(1.0),), {"group_size": 2}, "no last dimension"),
-        ((torch.ones(4),), {"group_size": 0}, "from 1 up"),
+        ((torch.ones(4),), {"group_size": 0}, "at least 1"),
         ((torch.ones(4),), {"axis": 1}, "axis 1 does not exist"),
         ((torch.tensor(1.0),), {"axis": 0}, "axis 0 does not exist"),
         ((torch.ones(4),), {"axis": 0, "group_size": 2}, "give one"),
@@ -205,3 +205,68 @@ def test_zero_dimensional_tensor():
 def test_choosing_leaves_no_gradient_behind():
     x = torch.randn(4, requires_grad=True)
     assert not choose_qparams(x, axis=0).scale.requires_grad
+
+
+def test_a_symmetric_range_lies_on_the_tie_exactly():
+    # -low / scale with a rounded scale gives 127.49999999999999 for many of these.
+    for a in torch.rand(500, generator=torch.Generator().manual_seed(0)):
+        qparams = choose_qparams(torch.stack([-a, a]), 8)
+        assert qparams.zero_point.item() == 128
+    for bits in BITS:
+        qparams = choose_qparams(torch.tensor([-0.555513858795166, 0.555513858795166]), bits)
+        assert qparams.zero_point.item() == 2 ** (bits - 1)
+
+
+def test_python_floats_are_taken_in_float64():
+    from_floats = qparams_from_range(-0.22, 0.22, 7)
+    ends = torch.tensor([-0.22, 0.22], dtype=torch.float64)
+    from_tensors = qparams_from_range(ends[0], ends[1], 7)
+    assert from_floats.zero_point == from_tensors.zero_point
+    assert qparams_from_range(0.0, 1e-50).scale.item() == 2.0**-149
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert QParams(0.1, 0, 0, 255).scale.item() == np.float32(0.1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_parameters_do_not_follow_the_tensors_they_were_made_from():
+    scale, zero_point = torch.tensor(0.5), torch.tensor(1, dtype=torch.int32)
+    qparams = QParams(scale, zero_point, 0, 255)
+    scale.fill_(float("nan"))
+    zero_point.fill_(99)
+    assert (qparams.scale.item(), qparams.zero_point.item()) == (0.5, 1)
+
+
+def test_numpy_integers_are_integers():
+    x = torch.ones(4, 8)
+    qparams = choose_qparams(x, np.int8(8), axis=np.int64(0))
+    assert qparams.scale.shape == (4, 1)
+    assert choose_qparams(x, group_size=np.int32(2)).scale.shape == (4, 4)
+    assert choose_qparams(x, np.int8(8), symmetric=True).zero_point.item() == 128
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: QParams(1.0, 0, -(2**31), 2**31 - 1), "65536 codes"),
+        (lambda: QParams(0.5, 1, 0, 3.7), "whole number"),
+        (lambda: QParams(0.5, 0, 0, 3, group_size=0), "at least 1"),
+        (lambda: QParams(0.5, 0, 0, 3, group_size=2.0), "whole number"),
+        (lambda: QParams(0.5, 0, 0, 3, axis="a"), "whole number"),
+        (lambda: QParams(0.5, 0, 0, 3, axis=0, group_size=2), "give one"),
+        (lambda: QParams(0.5, True, 0, 3), "real numbers"),
+        (lambda: QParams(None, 0, 0, 3), "real numbers"),
+        (lambda: QParams("a", 0, 0, 3), "real numbers"),
+        (lambda: QParams(1j, 0, 0, 3), "real numbers"),
+        (lambda: qparams_from_range(torch.zeros(3), torch.ones(2)), "the same"),
+        (lambda: qparams_from_range(0.0, 1e39), "fit in float32"),
+        (lambda: choose_qparams(torch.ones(3), axis=True), "whole number"),
+        (lambda: choose_qparams(torch.ones(3).to(torch.float8_e4m3fn)), "floating-point"),
+        (lambda: choose_qparams(torch.ones(3, 3).to_sparse()), "dense"),
+        (lambda: choose_qparams(torch.ones(3, device="meta")), "dense"),
+    ],
+)
+def test_more_bad_input_is_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
