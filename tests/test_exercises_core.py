@@ -1,13 +1,14 @@
-"""The judge, the verdicts and the progress file."""
+"""The judge, its verdicts, and what a learner calls."""
 
 import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from labkit import exercises
-from labkit.exercises.core import Case, Exercise, NotSolvedError, Progress, judge, not_solved, same
+from labkit.exercises.compare import same
+from labkit.exercises.core import Case, Exercise, NotSolvedError, judge, not_solved
 
 
 def double(n):
@@ -113,31 +114,100 @@ def test_an_unknown_id_lists_the_known_ones(lab):
         exercises.check("8.8", double)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"9.9": 3}'])
-def test_a_broken_progress_file_counts_as_empty(tmp_path, content):
-    (tmp_path / "progress.json").write_text(content)
-    assert Progress(tmp_path).read() == {}
+@pytest.mark.parametrize("id", [9.9, " 9.9 ", "9.9"])
+def test_an_id_without_its_quotes_is_understood(lab, id):
+    assert exercises.check(id, double).passed
+    assert "Hint 1 of 3" in exercises.hint(id)
+    assert json.loads((lab / "progress.json").read_text()) == {"9.9": {"solved": True, "hints": 1}}
+    assert exercises.solution(id).startswith("def double")
+    assert exercises.reset(id).startswith("Progress of 9.9 is forgotten")
+
+
+def test_a_list_is_no_id(lab):
+    with pytest.raises(ValueError, match="there is no exercise"):
+        exercises.check(["9.9"], double)
+
+
+class Hostile:
+    """An object that says yes to every comparison and cannot be shown."""
+
+    def __eq__(self, other):
+        return True
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+class Broken:
+    """An object that refuses to be compared, turned into an array, or shown."""
+
+    def __eq__(self, other):
+        raise RuntimeError("no comparison")
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("no array")
+
+    __repr__ = __str__ = __array__
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def inside_itself():
+    items = []
+    items.extend([items, items])
+    return items
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "equal"),
+    "result",
     [
-        (1, 1.0, True),
-        (1, 2, False),
-        (True, 1, False),
-        ("a", "a", True),
-        ((1, 2), [1, 2], True),
-        ((1, 2), (1, 2, 3), False),
-        (torch.tensor([1, 2]), [1, 2], True),
-        (torch.tensor([1, 2]), torch.tensor([[1, 2]]), False),
-        (np.array([1.0]), torch.tensor([1.0]), True),
-        (float("nan"), float("nan"), True),
-        (float("inf"), float("inf"), True),
-        (torch.tensor([float("nan")]), torch.tensor([0.0]), False),
-        ("text", torch.tensor([0.0]), False),
-        (None, 0, False),
-        ({"a": 1}, {"a": 1.0}, True),
+        10**400,
+        10**5000,
+        inside_itself(),
+        torch.ones(2, device="meta"),
+        Hostile(),
+        Broken(),
+        [Broken()],
+        6j,
+        "6",
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_no_result_however_strange_stops_the_judge(result):
+    assert judge(DOUBLE, lambda n: result).outcome == "wrong"
+    # The second case expects a tensor.
+    assert judge(DOUBLE, lambda n: 6 if same(n, 3, 0.0) else result).outcome == "wrong"
+    assert judge(DOUBLE, result).outcome == "wrong"
+
+
+@pytest.mark.parametrize("error", [Mute(), SystemExit(), SystemExit(3), RecursionError("deep")])
+def test_no_exception_of_an_answer_stops_the_judge(error):
+    def broken(n):
+        raise error
+
+    verdict = judge(DOUBLE, broken)
+    assert verdict.outcome == "wrong"
+    assert type(error).__name__ in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("dtype", "answer", "says"),
+    [
+        ("uint8", torch.uint8, None),
+        ("uint8", torch.int64, "as int64; return a tensor of uint8"),
+        ("uint8", torch.float32, "as float32; return a tensor of uint8"),
+        ("integer", torch.int16, None),
+        ("integer", torch.float64, "as float64; return a tensor of an integer type"),
+        ("integer", list, "as list; return a tensor of an integer type"),
+        ("", torch.float64, None),
     ],
 )
-def test_same(a, b, equal):
-    assert same(a, b, 1e-9) == equal
+def test_a_case_may_say_how_its_result_is_stored(dtype, answer, says):
+    case = Case(([1, 2],), torch.tensor([1, 2]), "The same.", dtype=dtype)
+    exercise = replace(DOUBLE, cases=lambda: [case])
+    verdict = judge(exercise, list if answer is list else lambda n: torch.tensor(n, dtype=answer))
+    assert verdict.passed == (says is None)
+    assert says is None or says in verdict.message

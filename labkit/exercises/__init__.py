@@ -12,18 +12,19 @@ Progress is kept in `progress.json` in the notebook's folder.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 
 from labkit.exercises.core import (
     Exercise,
     NotSolvedError,
-    Progress,
     Verdict,
     judge,
     not_solved,
     source,
 )
+from labkit.exercises.progress import Progress
 
 __all__ = [
     "NotSolvedError",
@@ -56,18 +57,20 @@ def check(id: str, answer: Callable) -> Verdict:
 
     Returns a verdict to show; raises ValueError only for an id that does not exist.
     """
-    verdict = judge(_find(id), answer)
+    exercise = _find(id)
+    verdict = judge(exercise, answer)
     if verdict.passed:
-        Progress().update(id, solved=True)
+        note = Progress().update(exercise.id, solved=True)
+        verdict = replace(verdict, message=verdict.message + note)
     return verdict
 
 
 def hint(id: str) -> Text:
     """Show the next hint: first a question, then the idea, then almost the code."""
     exercise, progress = _find(id), Progress()
-    used = min(int(progress.read().get(id, {}).get("hints", 0)), len(exercise.hints) - 1)
-    progress.update(id, hints=used + 1)
-    return Text(f"Hint {used + 1} of {len(exercise.hints)}: {exercise.hints[used]}")
+    used = min(progress.read().get(exercise.id, {}).get("hints", 0), len(exercise.hints) - 1)
+    note = progress.update(exercise.id, hints=used + 1)
+    return Text(f"Hint {used + 1} of {len(exercise.hints)}: {exercise.hints[used]}{note}")
 
 
 def solution(id: str) -> Text:
@@ -90,10 +93,10 @@ def status() -> Text:
 
 def reset(id: str | None = None) -> Text:
     """Forget the progress of one exercise, or of all of them; your code stays as it is."""
-    if id is not None:
-        _find(id)
-    Progress().forget(id)
-    return Text(f"Progress of {id or 'every exercise'} is forgotten; your code stays as it is.")
+    name = None if id is None else _find(id).id
+    note = Progress().forget(name)
+    whose = name or "every exercise"
+    return Text(f"Progress of {whose} is forgotten; your code stays as it is.{note}")
 
 
 class Text(str):
@@ -111,6 +114,8 @@ class Text(str):
 
 def _find(id: str) -> Exercise:
     exercises = all_exercises()
-    if id not in exercises:
-        raise ValueError(f"there is no exercise {id!r}; there are {', '.join(exercises)}")
-    return exercises[id]
+    # check(1.1, …) without the quotes is meant well.
+    name = str(id).strip()
+    if name not in exercises:
+        raise ValueError(f"there is no exercise {name!r}; there are {', '.join(exercises)}")
+    return exercises[name]

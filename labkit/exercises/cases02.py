@@ -239,7 +239,7 @@ def _predicted_case(low: float, high: float, bits: int) -> Case:
     if bits != 3:
         mistakes[XOR] = (span / (2 ^ (bits - 1))) ** 2 / 12
     looks_like = {said: wrong for said, wrong in mistakes.items() if abs(wrong - right) > 1e-9}
-    return Case((low, high, bits), right, PREDICTED_GENERAL, looks_like, tolerance=1e-10)
+    return Case((low, high, bits), right, PREDICTED_GENERAL, looks_like)
 
 
 MINMAX = "That range reaches to the largest value: it is min-max. Search for the smallest MSE."

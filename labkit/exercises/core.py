@@ -1,4 +1,4 @@
-"""Exercises: what one is, how an answer is judged, and where progress is kept.
+"""Exercises: what one is, and how an answer is judged.
 
 An answer is a function that the learner writes. It is run on cases: inputs whose right result comes
 from an independent oracle. The first case that fails says which mistake the result looks like.
@@ -8,21 +8,17 @@ Nothing here raises at the learner; a verdict is shown instead.
 from __future__ import annotations
 
 import inspect
-import json
-import math
-import os
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-PROGRESS_FILE = "progress.json"
+from labkit.exercises.compare import INTEGER, is_stored_as, same, show, type_name
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,9 @@ class Case:
     """One input and its right result.
 
     `looks_like` maps the message of a known mistake to the result which that mistake gives here;
-    `message` is said when the result is wrong in some other way. Numbers and tensors are compared
-    with `tolerance` (relative, and absolute for values below 1); integers and text exactly.
+    `message` is said when the result is wrong in some other way. Floats may be off by `tolerance`,
+    relative to what is expected; integers and text are compared exactly. `dtype` is what the result
+    must be stored as: "uint8", for example, or "integer" for any integer type.
 
     >>> Case((2,), 4, "Square the number.", {"You doubled it.": 5}).expected
     4
@@ -42,6 +39,18 @@ class Case:
     message: str
     looks_like: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-6
+    dtype: str = ""
+
+    def accepts(self, result: Any) -> bool:
+        """Whether the numbers of `result` are right, however they are stored."""
+        return same(result, self.expected, self.tolerance)
+
+    def explain(self, result: Any) -> str:
+        """Say which mistake a wrong result looks like."""
+        for said, mistaken in self.looks_like.items():
+            if same(result, mistaken, self.tolerance):
+                return said
+        return self.message
 
 
 @dataclass(frozen=True)
@@ -131,109 +140,41 @@ def judge(exercise: Exercise, answer: Callable) -> Verdict:
     """Run `answer` on every case of `exercise` and say what came of it."""
     if not callable(answer):
         return Verdict(
-            exercise.id, "wrong", f"Pass the function itself, not its result ({answer!r})."
+            exercise.id, "wrong", f"Pass the function itself, not its result ({show(answer)})."
         )
     for case in exercise.cases():
-        # A fresh copy: an answer that works in place must not spoil the case.
-        arguments = tuple(_copy(argument) for argument in case.arguments)
-        shown = ", ".join(_short(argument) for argument in case.arguments)
-        try:
-            result = answer(*arguments)
-        except NotSolvedError:
-            return Verdict(exercise.id, "not solved", "write the function above, then check again.")
-        except Exception as error:  # noqa: BLE001 - whatever the learner's code raises is shown
-            where = _learners_line(error)
-            return Verdict(
-                exercise.id,
-                "wrong",
-                f"your function raised {type(error).__name__}: {error}{where} for ({shown}). "
-                f"{case.message}",
-            )
-        if result is None or result is Ellipsis:
-            return Verdict(
-                exercise.id,
-                "not solved",
-                "the function returns nothing; end it with return and your result.",
-            )
-        if not same(result, case.expected, case.tolerance):
-            known = case.looks_like.items()
-            message = next(
-                (said for said, mistaken in known if same(result, mistaken, case.tolerance)),
-                case.message,
-            )
-            return Verdict(
-                exercise.id,
-                "wrong",
-                f"{message} For ({shown}) you returned {_short(result)}, "
-                f"expected {_short(case.expected)}.",
-            )
-        changed = any(
-            not same(now, before, 0.0)
-            for now, before in zip(arguments, case.arguments, strict=True)
-        )
-        if changed:
-            return Verdict(
-                exercise.id, "wrong", "your function changed its input in place; make a copy."
-            )
+        failed = _failure(case, answer)
+        if failed:
+            return Verdict(exercise.id, *failed)
     return Verdict(exercise.id, "solved", exercise.praise)
 
 
-def same(a: Any, b: Any, tolerance: float) -> bool:
-    """Compare two results: exactly for integers and text, within `tolerance` for floats.
-
-    >>> same((1, 0.1 + 0.2), (1, 0.3), 1e-9), same(1.0, 1.1, 1e-9)
-    (True, False)
-    """
-    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
-        return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k], tolerance) for k in b)
-    if isinstance(b, (torch.Tensor, np.ndarray)) or isinstance(a, (torch.Tensor, np.ndarray)):
-        try:
-            x, y = (_array(value) for value in (a, b))
-        except (TypeError, ValueError, RuntimeError):
-            return False
-        return x.shape == y.shape and np.allclose(x, y, tolerance, tolerance, equal_nan=True)
-    if isinstance(a, (bool, str, bytes)) or isinstance(b, (bool, str, bytes)):
-        return type(a) is type(b) and a == b
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        close = math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-        return close or a == b or (a != a and b != b)
-    return bool(a == b)
-
-
-class Progress:
-    """The learner's progress: a small file in their folder, id → {"solved": bool, "hints": n}."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        """Keep progress in `folder`; by default LAB_PROGRESS, or the notebook's own folder."""
-        self.path = Path(folder or os.environ.get("LAB_PROGRESS") or Path.cwd()) / PROGRESS_FILE
-
-    def read(self) -> dict[str, dict]:
-        """Return what is stored; nothing when there is no file or it cannot be read."""
-        try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(stored, dict):
-            return {}
-        return {key: value for key, value in stored.items() if isinstance(value, dict)}
-
-    def update(self, id: str, **facts: Any) -> None:
-        """Merge `facts` into the entry of one exercise."""
-        stored = self.read()
-        stored[id] = {**stored.get(id, {}), **facts}
-        self._write(stored)
-
-    def forget(self, id: str | None = None) -> None:
-        """Forget one exercise, or all of them."""
-        self._write({} if id is None else {k: v for k, v in self.read().items() if k != id})
-
-    def _write(self, stored: dict) -> None:
-        # Written beside it and moved into place, so that a crash cannot leave half a file.
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(temporary, self.path)
+def _failure(case: Case, answer: Callable) -> tuple[str, str] | None:
+    """Run `answer` on one case; return outcome and message where it is not right."""
+    # A fresh copy: an answer that works in place must not spoil the case.
+    arguments = tuple(_copy(argument) for argument in case.arguments)
+    shown = ", ".join(show(argument) for argument in case.arguments)
+    try:
+        result = answer(*arguments)
+    except NotSolvedError:
+        return "not solved", "write the function above, then check again."
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the learner is shown what it was
+        raised = f"{type(error).__name__}: {_said(error)}{_learners_line(error)}"
+        return "wrong", f"your function raised {raised} for ({shown}). {case.message}"
+    if result is None or result is Ellipsis:
+        return "not solved", "the function returns nothing; end it with return and your result."
+    if not case.accepts(result):
+        both = f"For ({shown}) you returned {show(result)}, expected {show(case.expected)}."
+        return "wrong", f"{case.explain(result)} {both}"
+    if case.dtype and not is_stored_as(result, case.dtype):
+        wanted = "an integer type" if case.dtype == INTEGER else case.dtype
+        return "wrong", (
+            f"the numbers are right, but you returned them as {type_name(result)}; "
+            f"return a tensor of {wanted}."
+        )
+    if not all(map(_untouched, arguments, case.arguments)):
+        return "wrong", "your function changed its input in place; make a copy."
+    return None
 
 
 def source(function: Callable) -> str:
@@ -251,34 +192,18 @@ def _copy(value: Any) -> Any:
     return value.copy() if isinstance(value, (np.ndarray, list, dict)) else value
 
 
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        return value.detach().double().cpu().numpy()
-    return np.asarray(value, dtype=float)
+def _untouched(now: Any, before: Any) -> bool:
+    return same(now, before, 0.0)
 
 
-def _short(value: Any) -> str:
-    """Show a value in a few words: short tensors whole, long ones by their shape."""
-    if isinstance(value, torch.Tensor):
-        if value.numel() > 8:
-            return f"a tensor of shape {tuple(value.shape)}"
-        return f"{_rounded(value.tolist())} ({str(value.dtype).removeprefix('torch.')})"
-    if isinstance(value, (tuple, list)):
-        if len(value) > 8:
-            return f"{type(value).__name__} of {len(value)}"
-        inside = ", ".join(_short(item) for item in value)
-        return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
-    text = str(_rounded(value)) if isinstance(value, float) else repr(value)
-    return text if len(text) < 120 else text[:117] + "…"
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a learner's exception may fail to show itself
+        return "(it has no text that can be shown)"
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.7g}") if isinstance(value, float) else value
-
-
-def _learners_line(error: Exception) -> str:
+def _learners_line(error: BaseException) -> str:
     """Name the line of the learner's own code, not one inside a library."""
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
