@@ -65,6 +65,14 @@ NOTEBOOKS = ROOT / "notebooks"
 MY_LAB = ROOT / "my_lab"
 FIRST_NOTEBOOK = "00_start_here.ipynb"
 FIRST_PORT = 8888
+# What makes sliders quick; a variable that the learner has set stays as it is.
+KERNEL_SETTINGS = {
+    # Threads of torch that wait for each other sleep instead of spinning: on a busy computer, a
+    # step of a slider takes tens of milliseconds instead of hundreds.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # The kernel need not send back what the browser has just told it.
+    "JUPYTER_WIDGETS_ECHO": "0",
+}
 
 
 def os_sentence(problem):
@@ -149,7 +157,14 @@ def jupyter_environment(home):
     prefix = str(install.venv_python(VENV).parent)
     path = os.pathsep.join([prefix, os.environ.get("PATH", "")])
     fixed = {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
-    return {**os.environ, **variables, **fixed, "VIRTUAL_ENV": str(VENV), "PATH": path}
+    return {
+        **KERNEL_SETTINGS,
+        **os.environ,
+        **variables,
+        **fixed,
+        "VIRTUAL_ENV": str(VENV),
+        "PATH": path,
+    }
 
 
 def open_lab(browser, port):

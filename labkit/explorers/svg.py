@@ -12,7 +12,7 @@ from html import escape
 
 from labkit.explorers.drawing import text
 from labkit.explorers.drawing.axes import axes, headings, rule_labels
-from labkit.explorers.drawing.draw import draw, num, tag, words
+from labkit.explorers.drawing.draw import draw, tag, words
 from labkit.explorers.drawing.frame import (
     FONT,
     FORMULA_ROW,
@@ -29,6 +29,7 @@ from labkit.explorers.drawing.frame import (
     top_of_plots,
 )
 from labkit.explorers.drawing.hover import CSS, HITS, Target, targets, tooltips
+from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import concrete, theme_css, variable
 from labkit.explorers.scene import Band, Hits, Points, Readout, Rule, Scene, Stems, Text
 

@@ -40,12 +40,17 @@ SETTINGS = {
 }
 
 
-def find_browser() -> str | None:
-    """Path of a Chromium, Chrome or Edge, found as ``lab.py`` finds it."""
+def load_lab() -> Any:
+    """The launcher of the lab as a module."""
     spec = importlib.util.spec_from_file_location("lab", ROOT / "lab.py")
     lab = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(lab)
-    found = lab.find_browser()
+    return lab
+
+
+def find_browser() -> str | None:
+    """Path of a Chromium, Chrome or Edge, found as ``lab.py`` finds it."""
+    found = load_lab().find_browser()
     return str(found) if found else None
 
 
@@ -97,6 +102,8 @@ class Server:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(values))
         return {
+            # As `python lab.py` starts it.
+            **load_lab().KERNEL_SETTINGS,
             **os.environ,
             "JUPYTER_PREFER_ENV_PATH": "0",
             "JUPYTER_CONFIG_DIR": str(home / "config"),

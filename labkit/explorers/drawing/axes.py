@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from labkit.explorers.drawing import text
-from labkit.explorers.drawing.draw import num, tag, words
+from labkit.explorers.drawing.draw import tag, words
 from labkit.explorers.drawing.frame import FONT, LABEL_ROW, Frame, has_key_row, ticks
+from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import variable
 from labkit.explorers.scene import Band, Rule
 

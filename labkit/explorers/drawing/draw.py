@@ -12,18 +12,8 @@ from labkit.explorers.drawing import marks as m
 from labkit.explorers.drawing import png, text
 from labkit.explorers.drawing.blocks import Cells, Image
 from labkit.explorers.drawing.frame import FONT, Frame
+from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import LIGHT, variable
-
-
-def num(value: float) -> str:
-    """A pixel coordinate with one decimal, as short as possible.
-
-    >>> num(3.0), num(-0.04), num(2.25)
-    ('3', '0', '2.2')
-    """
-    rounded = f"{value:.1f}"
-    rounded = rounded[:-2] if rounded.endswith(".0") else rounded
-    return "0" if rounded == "-0" else rounded
 
 
 def tag(name: str, body: str | None = None, **attributes: object) -> str:
@@ -76,25 +66,24 @@ def draw(mark: m.Mark, frame: Frame) -> str:
     raise ValueError(f"no way to draw a {type(mark).__name__}")
 
 
-def path(points: Iterable[tuple[float, float]]) -> str:
-    """Path data through pixel points.
+def path(columns: Iterable[str], rows: Iterable[str]) -> str:
+    """Path data through pixel points, given as text.
 
-    >>> path([(0, 0), (1.5, 2)])
+    >>> path(["0", "1.5"], ["0", "2"])
     'M0 0L1.5 2'
     """
-    return "M" + "L".join(f"{num(x)} {num(y)}" for x, y in points)
+    return "M" + "L".join(f"{x} {y}" for x, y in zip(columns, rows, strict=True))
 
 
 @draw.register
 def _line(mark: m.Line, frame: Frame) -> str:
-    points = zip(map(frame.px, mark.x), map(frame.py, mark.y), strict=True)
-    return _stroke(path(points), mark.role, mark.width, mark.dashed)
+    data = path(frame.columns(mark.x), frame.rows(mark.y))
+    return _stroke(data, mark.role, mark.width, mark.dashed)
 
 
 @draw.register
 def _steps(mark: m.Steps, frame: Frame) -> str:
-    edges = [num(frame.px(edge)) for edge in mark.edges]
-    heights = [num(frame.py(height)) for height in mark.heights]
+    edges, heights = frame.columns(mark.edges), frame.rows(mark.heights)
     stairs = "".join(f"V{h}H{e}" for h, e in zip(heights, edges[1:], strict=True))
     base = num(frame.py(mark.baseline))
     if not mark.fill:
@@ -127,8 +116,8 @@ def _points(mark: m.Points, frame: Frame) -> str:
     if mark.hollow:
         look = {"fill": variable("paper"), "stroke": colour, "stroke_width": 2}
     discs = "".join(
-        f'<circle cx="{num(frame.px(x))}" cy="{num(frame.py(y))}" r="{num(mark.size)}"/>'
-        for x, y in zip(mark.x, mark.y, strict=True)
+        f'<circle cx="{x}" cy="{y}" r="{num(mark.size)}"/>'
+        for x, y in zip(frame.columns(mark.x), frame.rows(mark.y), strict=True)
     )
     return tag("g", discs, **look)
 
@@ -136,7 +125,7 @@ def _points(mark: m.Points, frame: Frame) -> str:
 @draw.register
 def _stems(mark: m.Stems, frame: Frame) -> str:
     base = num(frame.py(mark.baseline))
-    ends = [(num(frame.px(x)), num(frame.py(y))) for x, y in zip(mark.x, mark.y, strict=True)]
+    ends = list(zip(frame.columns(mark.x), frame.rows(mark.y), strict=True))
     stems = _stroke("".join(f"M{x} {base}V{y}" for x, y in ends), mark.role, mark.width, False)
     if mark.size <= 0:
         return stems

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
+
 from labkit.explorers.drawing import text
+from labkit.explorers.drawing.numbers import numbers
 from labkit.explorers.scene import Axis, Band, Plot, Readout, Rule, Scene
 
 MARGIN = 22.0
@@ -62,6 +65,28 @@ class Frame:
     def py(self, value: float) -> float:
         """Pixel row of a value on the y axis."""
         return self.bottom - self.height * fraction(self.y, value)
+
+    def columns(self, values: Sequence[float]) -> list[str]:
+        """Pixel columns of many values, as text: `px` all at once.
+
+        >>> Frame(Plot(()), Axis("x", 0, 10), Axis("y", 0, 1), 0, 0, 50, 9, 0, 0).columns([1, 2])
+        ['5', '10']
+        """
+        return numbers(self.left + self.width * _fractions(self.x, values))
+
+    def rows(self, values: Sequence[float]) -> list[str]:
+        """Pixel rows of many values, as text: `py` all at once."""
+        return numbers(self.bottom - self.height * _fractions(self.y, values))
+
+
+def _fractions(axis: Axis, values: Sequence[float]) -> np.ndarray:
+    """`fraction` of many values at once."""
+    along = np.asarray(values, dtype=float)
+    low, high = axis.low, axis.high
+    if axis.scale == "log":
+        along = np.log(np.maximum(along, low))
+        low, high = math.log(low), math.log(high)
+    return np.clip((along - low) / (high - low), -_FAR, _FAR)
 
 
 def fraction(axis: Axis, value: float) -> float:

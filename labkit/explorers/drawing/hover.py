@@ -7,9 +7,10 @@ from html import escape
 
 from labkit.explorers.drawing import text
 from labkit.explorers.drawing.blocks import Cells, Image
-from labkit.explorers.drawing.draw import box, num
+from labkit.explorers.drawing.draw import box
 from labkit.explorers.drawing.frame import Frame
 from labkit.explorers.drawing.marks import Bars, Hits, Points, Stems
+from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import variable
 
 Target = tuple[str, float, float, str]
