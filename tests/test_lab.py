@@ -648,3 +648,10 @@ def test_find_browser(tmp_path, monkeypatch):
     downloaded.parent.mkdir(parents=True)
     downloaded.touch()
     assert doctor.find_browser({"HOME": str(tmp_path)}) == str(downloaded)
+
+
+def test_kernel_settings_are_set_unless_the_learner_chose_otherwise(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert lab.jupyter_environment(tmp_path)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert lab.jupyter_environment(tmp_path)["OMP_WAIT_POLICY"] == "ACTIVE"
