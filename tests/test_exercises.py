@@ -77,6 +77,20 @@ def test_a_wrong_answer_is_rejected_by_a_message_that_names_the_mistake(
     assert wrong.says.lower() in verdict.message.lower(), verdict
 
 
+def test_a_zero_point_may_be_computed_in_either_order():
+    def divide_last(low, high, bits):
+        low, high = min(low, 0.0), max(high, 0.0)
+        if low == high:
+            return 1.0, 0
+        steps = 2**bits - 1
+        return (high - low) / steps, round(-low * steps / (high - low))
+
+    # The task's own formula misses some ties of symmetric ranges; no case may lie there.
+    assert EXERCISES["1.1"].solution(-0.555513858795166, 0.555513858795166, 8)[1] == 127
+    assert divide_last(-0.555513858795166, 0.555513858795166, 8)[1] == 128
+    assert judge(EXERCISES["1.1"], divide_last).passed
+
+
 def test_there_are_enough_exercises_and_wrong_answers():
     for notebook in ("1", "2", "3"):
         assert sum(id.split(".")[0] == notebook for id in EXERCISES) >= 3

@@ -5,12 +5,14 @@ The judge's own arithmetic: exact fractions, numpy's float64, whole Python numbe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor, tensor
 
+from labkit.exercises.compare import INTEGER
 from labkit.exercises.core import Case
 
 SEEDS = (0, 1, 2)
@@ -31,10 +33,8 @@ def ranges() -> list[Case]:
     half = {"0.5 lies half-way: round half to even (Python's round), not up.": (1.0, 1)}
     half_precision = torch.tensor(2 / 255, dtype=torch.float16).item()
     example = {
-        "z = 127: float32 has lost the tie 127.5; compute in float64 (Python floats).": (
-            2 / 255,
-            127,
-        ),
+        "z = 127: the tie 127.5 is lost. Compute in float64 (Python floats), not in float32, and "
+        "add nothing to s.": (2 / 255, 127),
         "The scale was rounded to half precision; keep it in float64 here.": (half_precision, 128),
         "Do not use the rounded 0.00784: keep every digit of s.": (0.00784, 128),
     }
@@ -44,6 +44,12 @@ def ranges() -> list[Case]:
     }
     below = {"Widen the range upwards too: high = max(high, 0).": (0.5, 4)}
     zero = "The range of an all zero tensor has no width; return (1.0, 0), any step will do."
+    constant = {"Ask for the width after widening: from 0 to 3 it is 3, not 0.": (1.0, 0)}
+    negative = {"A range below zero ends at 0: z = 2^b − 1, the last code.": (2 / 15, 0)}
+    narrow_scale = "A narrow range has a narrow step: s needs no floor and nothing added to it."
+    narrow = {"Only a range of width 0 has no step; a width of 9e-7 is not 0.": (1.0, 0)}
+    # Every symmetric range is a tie, and the task's formula misses some: -low / s may come out as
+    # 127.49999999999999. The cases keep to ranges such as [-1, 1], where it does not.
     cases = [
         Case((-1.0, 2.0, 2), (1.0, 1), share, first),
         Case((-1.75, 1.25, 2), (1.0, 2), shift, rounding),
@@ -52,6 +58,9 @@ def ranges() -> list[Case]:
         Case((0.5, 2.0, 2), (2 / 3, 0), "The range must contain zero.", above),
         Case((-2.0, -0.5, 2), (2 / 3, 3), "The range must contain zero.", below),
         Case((0.0, 0.0, 8), (1.0, 0), zero),
+        Case((3.0, 3.0, 8), (3 / 255, 0), "All values are 3: the range is 0 to 3.", constant),
+        Case((-2.0, -2.0, 4), (2 / 15, 15), "All values are −2: the range is −2 to 0.", negative),
+        Case((-2e-7, 7e-7, 4), (6e-8, 3), narrow_scale, narrow),
     ]
     for seed in SEEDS:
         random = np.random.default_rng(seed)
@@ -95,19 +104,41 @@ def codes() -> list[Case]:
     reciprocal = {
         "Divide by s; times its reciprocal 1 / s is another number in float32.": tensor([16])
     }
+    flat = {"A single number is a tensor too: keep its shape, which has no sizes.": tensor([5])}
     ties = tensor([0.25, 0.75, 1.25, -0.25])
     cases = [
         Case((tensor([-1.1, 0.3, 1.4]), 0.5, 3, 0, 15), tensor([1, 4, 6]), rule, plain),
         Case((tensor([-3.0, 1.0, 9.0]), 0.5, 3, 0, 15), tensor([0, 5, 15]), rule, outside),
         Case((ties, 0.5, 3, 0, 15), tensor([3, 5, 5, 3]), "Round half to even.", half_way),
         Case((tensor([-1.0, 1.0]), 0.25, 0, -8, 7), tensor([-4, 4]), rule, signed),
+        Case((tensor(0.8), 0.5, 3, 0, 15), tensor(5), "x has any shape, also none.", flat),
+        *(_far_outside(*row) for row in TOO_FAR),
         Case((tensor([1.55]), 0.1, 0, 0, 255), tensor([15]), rule, reciprocal),
     ]
     for seed in SEEDS:
         x = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed)) * 3
         grid = ((0.03, 128, 0, 255), (0.4, -3, -8, 7), (1.0, 1, 0, 3))[seed]
         cases.append(Case((x, *grid), _numpy_codes(x, *grid), rule))
-    return cases
+    return [replace(case, dtype=INTEGER) for case in cases]
+
+
+# A whole-number type, a value that it cannot hold, and the codes that a cast before the clamp makes
+# of this value and its negative.
+TOO_FAR = (
+    ("int8", 200.0, [0, 15]),
+    ("int16", 4e4, [0, 15]),
+    ("int32", 1e12, [0, 0]),
+    ("int64", 1e30, [0, 0]),
+)
+
+
+def _far_outside(wraps: str, value: float, wrapped: list[int]) -> Case:
+    rule = "Clamp before the cast, while the codes are still floats: then nothing can wrap."
+    known = {
+        f"You cast to {wraps} before the clamp, and {value:g} wrapped around: clamp first, "
+        "cast last.": tensor(wrapped)
+    }
+    return Case((tensor([value, -value]), 1.0, 3, 0, 15), tensor([15, 0]), rule, known)
 
 
 def _numpy_codes(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:

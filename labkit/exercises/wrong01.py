@@ -37,6 +37,30 @@ def _zero_divided(low, high, bits):
     return scale, round(-low / scale)
 
 
+def _constant_first(low, high, bits):
+    return (1.0, 0) if low == high else _zero_divided(low, high, bits)
+
+
+def _size_of_constant(low, high, bits):
+    if low == high:
+        return abs(high) / (2**bits - 1) or 1.0, 0
+    return _zero_divided(low, high, bits)
+
+
+def _narrow_is_none(low, high, bits):
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (1.0, 0) if high - low < 1e-6 else _zero_divided(low, high, bits)
+
+
+def _floored_scale(low, high, bits):
+    # As the observers of PyTorch do, with the smallest step of float32 next to 1.
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        return 1.0, 0
+    scale = max((high - low) / (2**bits - 1), torch.finfo(torch.float32).eps)
+    return scale, round(-low / scale)
+
+
 def _half(scale: float) -> float:
     return torch.tensor(scale, dtype=torch.float16).item()
 
@@ -57,6 +81,11 @@ RANGE = (
     Wrong("float32 arithmetic", _in_float32, "float32"),
     Wrong("half precision scale", _with_range(store=_half), "half precision"),
     Wrong("rounded scale", _with_range(store=lambda s: round(s, 5)), "0.00784"),
+    Wrong("constant before widening", _constant_first, "after widening"),
+    Wrong("constant by its size", _size_of_constant, "the last code"),
+    Wrong("narrow taken for zero", _narrow_is_none, "9e-7 is not 0"),
+    Wrong("scale with a floor", _floored_scale, "no floor"),
+    Wrong("scale with an epsilon", _with_range(store=lambda s: s + 1e-9), "add nothing"),
 )
 
 
@@ -68,6 +97,22 @@ def _with_codes(steps=lambda x, s: torch.round(x / s), finish=None):
 
 def _byte(v: Tensor) -> Tensor:
     return v.to(torch.int32).to(torch.uint8)
+
+
+def _right_codes(x, s, z, low, high):
+    return (torch.round(x / s) + z).clamp(low, high)
+
+
+def _casts_early(dtype: torch.dtype):
+    return _with_codes(lambda x, s: torch.round(x / s).to(dtype))
+
+
+def _at_least_one_dimension(x, *grid):
+    return _right_codes(torch.atleast_1d(x), *grid).to(torch.int32)
+
+
+def _row_by_row(x, s, z, low, high):
+    return torch.stack([_right_codes(row, s, z, low, high).to(torch.int32) for row in x])
 
 
 QUANTIZE = (
@@ -101,7 +146,7 @@ QUANTIZE = (
     ),
     Wrong(
         "rounds after adding",
-        lambda x, s, z, a, b: torch.round(x / s + z).clamp(a, b),
+        lambda x, s, z, a, b: torch.round(x / s + z).clamp(a, b).to(torch.int32),
         "add z afterwards",
     ),
     Wrong(
@@ -110,6 +155,14 @@ QUANTIZE = (
         "signed codes",
     ),
     Wrong("reciprocal", _with_codes(lambda x, s: torch.round(x * (1 / s))), "reciprocal"),
+    Wrong("int8 before the clamp", _casts_early(torch.int8), "cast to int8 before the clamp"),
+    Wrong("int16 before the clamp", _casts_early(torch.int16), "cast to int16 before the clamp"),
+    Wrong("int32 before the clamp", _casts_early(torch.int32), "cast to int32 before the clamp"),
+    Wrong("int64 before the clamp", _casts_early(torch.int64), "cast to int64 before the clamp"),
+    Wrong("goes through the rows", _row_by_row, "any shape, also none"),
+    Wrong("adds a dimension", _at_least_one_dimension, "keep its shape"),
+    Wrong("float codes", _right_codes, "as float32; return a tensor of an integer type"),
+    Wrong("complex codes", lambda *given: _right_codes(*given) + 0j, "q = clamp"),
 )
 
 
