@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import logging
 import statistics
-import threading
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
 
-import psutil
 import torch
 
 from labkit.affine import choose_qparams, fake_quantize, quantize
@@ -47,29 +47,60 @@ def compare(name: str, mine: Callable, other: Callable, target: float) -> None:
     )
 
 
-def peak_bytes(function: Callable[[], object]) -> int:
-    """Sample the resident size while `function` runs; return how far it rose."""
-    process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
+def labkit_groups(matrix: torch.Tensor) -> torch.Tensor:
+    return quantize(matrix, choose_qparams(matrix, 4, group_size=32))
 
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, process.memory_info().rss)
-            time.sleep(0.0005)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    function()
-    done.set()
-    watcher.join()
-    return peak - before
+def torchao_groups(matrix: torch.Tensor) -> torch.Tensor:
+    # torchao complains about extensions that it does not need here.
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    from torchao.quantization.quant_primitives import (
+        MappingType,
+        choose_qparams_affine,
+        quantize_affine,
+    )
+
+    block = (1, 32)
+    scale, zero_point = choose_qparams_affine(
+        matrix, MappingType.ASYMMETRIC, block, torch.uint8, 0, 15
+    )
+    return quantize_affine(matrix, block, scale, zero_point, torch.uint8, 0, 15)
+
+
+GROUPED = {"labkit": labkit_groups, "torchao": torchao_groups}
+
+
+def peak(name: str) -> None:
+    """Print by how many sizes of the tensor the peak of this process rises, the tensor aside."""
+    import resource
+
+    GROUPED[name](torch.randn(64, 64))
+    matrix = torch.randn(4096, 4096)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    GROUPED[name](matrix)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kibibytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(f"{(after - before) * unit / (matrix.numel() * 4):.2f}")
+
+
+def peak_of(name: str) -> float:
+    """Measure in a process of its own: memory that was used and freed before would hide it."""
+    command = [sys.executable, __file__, "--peak", name]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2, help="threads for torch (default 2)")
-    torch.set_num_threads(parser.parse_args().threads)
+    parser.add_argument("--peak", choices=GROUPED, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.peak:
+        peak(options.peak)
+        return
     generator = torch.Generator().manual_seed(0)
 
     x = torch.randn(16_000_000, generator=generator)
@@ -92,33 +123,16 @@ def main() -> None:
         0.6,
     )
 
-    # torchao complains about extensions that it does not need here.
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    from torchao.quantization.quant_primitives import (
-        MappingType,
-        choose_qparams_affine,
-        quantize_affine,
-    )
-
     matrix = torch.randn(4096, 4096, generator=generator)
-
-    def mine() -> torch.Tensor:
-        return quantize(matrix, choose_qparams(matrix, 4, group_size=32))
-
-    def torchao() -> torch.Tensor:
-        block = (1, 32)
-        scale, zero_point = choose_qparams_affine(
-            matrix, MappingType.ASYMMETRIC, block, torch.uint8, 0, 15
-        )
-        return quantize_affine(matrix, block, scale, zero_point, torch.uint8, 0, 15)
-
-    compare("quantize, 4096 × 4096 in groups of 32, 4 bits, against torchao", mine, torchao, 1.0)
-    tensor = matrix.numel() * matrix.element_size()
+    compare(
+        "quantize, 4096 × 4096 in groups of 32, 4 bits, against torchao",
+        lambda: labkit_groups(matrix),
+        lambda: torchao_groups(matrix),
+        1.0,
+    )
     print(
-        f"peak memory of that beyond the tensor itself: {peak_bytes(mine) / tensor:.2f} times the "
-        f"tensor, {1 + peak_bytes(mine) / tensor:.2f} with it (target at most 3); "
-        f"torchao {peak_bytes(torchao) / tensor:.2f}"
+        f"peak memory of that, the tensor included: labkit {1 + peak_of('labkit'):.2f} times the "
+        f"tensor, torchao {1 + peak_of('torchao'):.2f} (target at most 3)"
     )
 
 
