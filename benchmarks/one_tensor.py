@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -72,17 +73,20 @@ GROUPED = {"labkit": labkit_groups, "torchao": torchao_groups}
 
 
 def peak(name: str) -> None:
-    """Print by how many sizes of the tensor the peak of this process rises, the tensor aside."""
-    import resource
-
+    """Print the peak of this process over its size before, in sizes of the tensor (Linux only)."""
     GROUPED[name](torch.randn(64, 64))
     matrix = torch.randn(4096, 4096)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Resets the high-water mark, which the imports have driven up.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
     GROUPED[name](matrix)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kibibytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(f"{(after - before) * unit / (matrix.numel() * 4):.2f}")
+    print(f"{(memory('VmHWM') - before) / (matrix.numel() * 4):.2f}")
+
+
+def memory(field: str) -> int:
+    """Bytes of a field of Linux's process status."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{field}:")[1].split()[0])
 
 
 def peak_of(name: str) -> float:
