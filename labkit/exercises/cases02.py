@@ -164,6 +164,13 @@ CENTERED = "You subtracted the mean of x (a variance); the signal is the mean of
 FROM_BACK = "Take the power of the original x as the signal, not that of x'."
 AMPLITUDES = "You compared mean absolute values; SQNR compares mean squares."
 NO_NOISE = "Without any error the ratio is infinite: return math.inf instead of dividing by 0."
+NOTHING_LOST = (
+    "Zeros that come back as zeros lost nothing: look at the noise first, return math.inf."
+)
+NO_SIGNAL = "All noise and no signal: the logarithm of 0 has the limit −infinity, -math.inf."
+SMALL_NOISE = (
+    "A small noise is noise: only exactly 0 is infinitely good, and nothing is added to it."
+)
 SQNR_GENERAL = "SQNR = 10 log10( mean(x²) / mean((x − x')²) )."
 
 
@@ -172,14 +179,18 @@ def sqnr_cases() -> Iterator[Case]:
     yield _sqnr_case([3.0, -1.0, 2.0, 4.0], [2.5, -1.0, 2.5, 4.0], SQNR_GENERAL)
     large = torch.tensor([300.0, -280.0, 90.0], dtype=torch.float16)
     yield _sqnr_case(large, [256.0, -256.0, 128.0], HALF)
-    same = torch.tensor([1.0, 2.0])
+    same, zeros = torch.tensor([1.0, 2.0]), torch.zeros(3)
     yield Case((same, same.clone()), math.inf, NO_NOISE, {NO_NOISE: math.nan})
+    yield Case((zeros, zeros.clone()), math.inf, NOTHING_LOST, {NOTHING_LOST: math.nan})
+    yield Case((zeros, torch.full((3,), 0.5)), -math.inf, NO_SIGNAL, {NO_SIGNAL: math.inf})
+    yield _sqnr_case([0.01, -0.02, 0.03], [0.01001, -0.02001, 0.03001], SMALL_NOISE, SMALL_NOISE)
     for seed in range(3):
         x = np.random.default_rng(seed).normal(1, 2, 5000).astype(np.float32)
         yield _sqnr_case(x, np.rint(x), SQNR_GENERAL)
 
 
-def _sqnr_case(x, back, message) -> Case:
+def _sqnr_case(x, back, message, infinite=HALF) -> Case:
+    """Right result and mistakes in numpy; `infinite` is the mistake that ends at infinity."""
     x = torch.as_tensor(x)
     back = torch.as_tensor(back).to(x.dtype)
     a, b = x.double().numpy(), back.double().numpy()
@@ -195,7 +206,7 @@ def _sqnr_case(x, back, message) -> Case:
         CENTERED: 10 * math.log10(np.var(a) / noise),
         FROM_BACK: 10 * math.log10(np.mean(b**2) / noise),
         AMPLITUDES: 10 * math.log10(np.mean(np.abs(a)) / np.mean(np.abs(a - b))),
-        HALF: math.inf,
+        infinite: math.inf,
     }
     return Case((x, back), right, message, mistakes, tolerance=1e-5)
 

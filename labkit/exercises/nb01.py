@@ -70,7 +70,8 @@ EXERCISES = (
         hints=(
             "In which order do divide, round, add and clamp come? What would a cast do to −3?",
             "torch.round rounds half to even. Clamp while the numbers are still floats.",
-            "torch.clamp(torch.round(x / scale) + zero_point, quant_min, quant_max).to(torch.int32)",
+            "codes = torch.clamp(torch.round(x / scale) + zero_point, quant_min, quant_max); "
+            "return codes.to(torch.int32)",
         ),
         cases=cases01.codes,
         solution=quantize_tensor,

@@ -35,7 +35,9 @@ def sqnr_db(x: Tensor, x_back: Tensor) -> float:
     """Mean square of x over mean square of the error, in dB; math.inf without an error."""
     signal = x.double().square().mean().item()
     noise = (x.double() - x_back.double()).square().mean().item()
-    return 10 * math.log10(signal / noise) if noise > 0 else math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
 def best_clip(x: Tensor, bits: int, candidates: list[float]) -> float:
@@ -106,7 +108,8 @@ EXERCISES = (
         hints=(
             "What is the signal, what is the noise, and which of them goes above?",
             "Both are mean squares, that is powers; a decibel is a tenth of a bel.",
-            "10 * math.log10(mean(x²) / mean((x − x')²)), in double, and math.inf for no error.",
+            "10 * math.log10(mean(x²) / mean((x − x')²)), in double; math.inf for no error, and "
+            "-math.inf for an error without a signal.",
         ),
         cases=cases02.sqnr_cases,
         solution=sqnr_db,

@@ -172,6 +172,29 @@ def _in_half(x, x_back):
     return (10 * torch.log10((x**2).mean() / ((x - x_back) ** 2).mean())).item()
 
 
+def _finite(x, x_back):
+    if (x == x_back).all():
+        return math.inf
+    return 10 * math.log10(_ratio(x, x_back))
+
+
+def _zeros_first(x, x_back):
+    return _finite(x, x_back) if x.any() else -math.inf
+
+
+def _guarded(threshold=0.0, added=0.0):
+    """Build an answer that calls noise up to a threshold none, or adds a little to it."""
+
+    def answer(x, x_back):
+        signal = (x.double() ** 2).mean().item()
+        noise = ((x.double() - x_back.double()) ** 2).mean().item()
+        if noise <= threshold:
+            return math.inf
+        return 10 * math.log10(signal / (noise + added)) if signal > 0 else -math.inf
+
+    return answer
+
+
 SQNR = (
     Wrong("takes 20 log10", lambda x, x_back: 20 * math.log10(_ratio(x, x_back)), "amplitudes"),
     Wrong("turns the ratio", lambda x, x_back: -10 * math.log10(_ratio(x, x_back)), "upside down"),
@@ -184,6 +207,10 @@ SQNR = (
     Wrong("takes the signal after quantizing", _from_back, "original x"),
     Wrong("compares absolute values", _amplitudes, "mean absolute"),
     Wrong("computes in half precision", _in_half, "Half precision"),
+    Wrong("takes zeros for all noise", _zeros_first, "zeros lost nothing"),
+    Wrong("takes the logarithm of 0", _finite, "no signal"),
+    Wrong("calls small noise none", _guarded(threshold=1e-6), "a small noise is noise"),
+    Wrong("adds an epsilon to the noise", _guarded(added=1e-12), "nothing is added"),
 )
 
 
