@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from labkit.exercises.compare import INTEGER
 from labkit.exercises.core import Case, Exercise, Wrong
 
 HIGH_FIRST = "The first code went into the high half. Low half first: byte = first | second << 4."
@@ -37,7 +38,7 @@ def _pack_cases() -> Iterator[Case]:
         argument = torch.tensor(
             codes, dtype=torch.int8 if min(codes, default=0) < 0 else torch.uint8
         )
-        return Case((argument,), _packed(codes), message, looks_like or {})
+        return Case((argument,), _packed(codes), message, looks_like or {}, dtype="uint8")
 
     pair = "Two codes share a byte: the first in the low half."
     yield case([1, 2], pair, {HIGH_FIRST: torch.tensor([18]), NOT_PACKED: torch.tensor([1, 2])})
@@ -65,7 +66,8 @@ def _high_first(codes: Tensor) -> Tensor:
 def _last_lost(codes: Tensor) -> Tensor:
     pairs = len(codes) // 2
     return torch.tensor(
-        [(int(codes[2 * i]) & 15) + 16 * (int(codes[2 * i + 1]) & 15) for i in range(pairs)]
+        [(int(codes[2 * i]) & 15) + 16 * (int(codes[2 * i + 1]) & 15) for i in range(pairs)],
+        dtype=torch.uint8,
     )
 
 
@@ -73,7 +75,8 @@ def _pad_front_half(codes: Tensor) -> Tensor:
     codes = (codes.long() & 15).tolist()
     if len(codes) % 2:
         codes.insert(len(codes) - 1, 0)
-    return torch.tensor([a | b << 4 for a, b in zip(codes[::2], codes[1::2], strict=True)])
+    pairs = zip(codes[::2], codes[1::2], strict=True)
+    return torch.tensor([a | b << 4 for a, b in pairs], dtype=torch.uint8)
 
 
 def _one_byte_each(codes: Tensor) -> Tensor:
@@ -87,13 +90,21 @@ def _not_masked(codes: Tensor) -> Tensor:
 
 def _added_signed(codes: Tensor) -> Tensor:
     codes = torch.nn.functional.pad(codes.long(), (0, len(codes) % 2))
-    return (codes[::2] + 16 * codes[1::2]) % 256
+    return ((codes[::2] + 16 * codes[1::2]) % 256).to(torch.uint8)
 
 
 def _halves(codes: Tensor) -> Tensor:
     codes = torch.nn.functional.pad(codes.long() & 15, (0, len(codes) % 2))
     low, high = codes.chunk(2) if len(codes) else (codes, codes)
     return (low | high << 4).to(torch.uint8)
+
+
+def _int64_bytes(codes: Tensor) -> Tensor:
+    return pack_nibbles(codes).to(torch.int64)
+
+
+def _float_bytes(codes: Tensor) -> Tensor:
+    return pack_nibbles(codes).to(torch.float64)
 
 
 PADDING_BACK = "The padding came back as a code. Return exactly count codes."
@@ -115,7 +126,9 @@ def unpack_nibbles(packed: Tensor, count: int) -> Tensor:
 def _unpack_cases() -> Iterator[Case]:
     def case(codes: list[int], message: str, looks_like: dict | None = None) -> Case:
         expected = torch.tensor(codes, dtype=torch.int8)
-        return Case((_packed(codes), len(codes)), expected, message, looks_like or {})
+        return Case(
+            (_packed(codes), len(codes)), expected, message, looks_like or {}, dtype=INTEGER
+        )
 
     low_first = "Read the low half first, then the high half."
     yield case(
@@ -176,6 +189,10 @@ def _high_half_first(packed: Tensor, count: int) -> Tensor:
     return torch.tensor([c - 16 * (c > 7) for c in codes][:count])
 
 
+def _float_codes(packed: Tensor, count: int) -> Tensor:
+    return unpack_nibbles(packed, count).to(torch.float32)
+
+
 EXERCISES = (
     Exercise(
         id="3.1",
@@ -200,6 +217,8 @@ EXERCISES = (
             Wrong("negative codes not cut to 4 bits", _not_masked, "fills the whole byte"),
             Wrong("negative codes added", _added_signed, "low 4 bits"),
             Wrong("pairs j with j + n/2", _halves, "pair neighbours"),
+            Wrong("bytes as int64", _int64_bytes, "as int64; return a tensor of uint8"),
+            Wrong("bytes as float64", _float_bytes, "as float64; return a tensor of uint8"),
         ),
     ),
     Exercise(
@@ -225,6 +244,7 @@ EXERCISES = (
             Wrong("sign and magnitude", _sign_magnitude, "minus sign"),
             Wrong("> 8 instead of >= 8", _edge_forgotten, "smallest one"),
             Wrong("high half first", _high_half_first, "high half first"),
+            Wrong("codes as floats", _float_codes, "return a tensor of an integer type"),
         ),
     ),
 )

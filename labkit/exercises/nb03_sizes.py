@@ -15,6 +15,9 @@ HALF_SCALES = "You counted 2 bytes a scale. labkit stores float32 scales: 4 byte
 GROUPS_DOWN = "You rounded the number of groups down. The last, shorter group needs a scale too."
 BYTES_DOWN = "You rounded bytes down. The last byte is written even when it is half empty."
 WIDE_ZEROS = "You counted a whole int32 for a zero point. It is one code of `bits` bits, packed."
+GROUP_BYTES = (
+    "You rounded the codes of every group up to bytes. They are packed in one row: round once."
+)
 ZERO_BYTES = "You gave every zero point a byte of its own. Zero points are packed like codes."
 
 
@@ -63,6 +66,13 @@ def _size_cases() -> Iterator[Case]:
         _spent(13, 3, 13),
         "Round each kind of bytes up.",
         {BYTES_DOWN: 8 * (4 + 4 + 0) / 13},
+    )
+    # 40 weights at 3 bits by 5: 15 bits a group. Rounded up by group they would take 16 bytes.
+    yield Case(
+        (40, 3, 5),
+        _spent(40, 3, 5),
+        "Round each kind of bytes up once.",
+        {GROUP_BYTES: 8 * (16 + 32 + 3) / 40},
     )
     for count, bits, size in ((200_704, 4, 32), (200_704, 8, 784), (1_000, 5, 64), (1, 2, 16)):
         yield Case((count, bits, size), _spent(count, bits, size), "Another size went wrong.")
@@ -113,6 +123,12 @@ def _zero_points_in_bytes(count: int, bits: int, group_size: int) -> float:
 
 def _claimed(count: int, bits: int, group_size: int) -> float:
     return float(bits)
+
+
+def _group_by_group(count: int, bits: int, group_size: int) -> float:
+    sizes = [min(group_size, count - start) for start in range(0, count, group_size)]
+    codes = sum(math.ceil(size * bits / 8) for size in sizes)
+    return _sized(count, codes, len(sizes), -(-len(sizes) * bits // 8))
 
 
 NO_TABLE = "The codebook is missing: 2^bits values of 4 bytes stand in the file."
@@ -209,6 +225,7 @@ EXERCISES = (
             Wrong("scales counted as 16 bits", _half_scales, "2 bytes a scale"),
             Wrong("groups rounded down", _groups_down, "number of groups down"),
             Wrong("bytes rounded down", _bytes_down, "rounded bytes down"),
+            Wrong("codes rounded up by group", _group_by_group, "codes of every group"),
             Wrong("zero points as int32", _wide_zero_points, "whole int32"),
             Wrong("a byte for every zero point", _zero_points_in_bytes, "byte of its own"),
             Wrong("the width on the label", _claimed, "on the label"),
