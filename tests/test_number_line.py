@@ -283,9 +283,9 @@ ANOTHER_WAY = {
         (s := (max(high, 0) - min(low, 0)) / (2**bits - 1) or 1.0),
         int(np.rint(-min(low, 0) / s)),
     ),
-    "1.2": lambda x, s, z, low, high: torch.from_numpy(
+    "1.2": lambda x, s, z, low, high: torch.as_tensor(
         np.clip(np.rint(x.double().numpy() / s) + z, low, high)
-    ),
+    ).to(torch.int32),
     "1.3": lambda q, x, s, z: ((q.int() - z) * s, (x - (q.int() - z) * s).abs()),
     "1.4": lambda x, bits, rule: (
         {
