@@ -20,10 +20,10 @@ from labkit.grids import (
     FLOAT_FORMATS,
     float_codes,
     float_values,
-    kmeans_levels,
     nearest,
     nf4_levels,
 )
+from labkit.kmeans import kmeans_levels
 from labkit.packing import pack, unpack
 from labkit.qparams import FLOAT32, QParams, code_range, stored_scale
 

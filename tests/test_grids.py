@@ -1,4 +1,4 @@
-"""Grids: small floats against ml_dtypes, NF4 against its published table, k-means by its laws."""
+"""Grids: small floats against ml_dtypes, NF4 against its published table."""
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +12,6 @@ from labkit.grids import (
     float_codes,
     float_levels,
     float_values,
-    kmeans_levels,
     nearest,
     nf4_levels,
 )
@@ -98,20 +97,3 @@ def test_nearest_is_nearest(values, levels):
     chosen = grid[nearest(x, grid).long()].double()
     distance = (x.double()[:, None] - grid.double()).abs().amin(1)
     assert torch.equal((x.double() - chosen).abs(), distance)
-
-
-def test_kmeans_levels_are_the_means_of_their_cells():
-    x = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
-    levels = kmeans_levels(x, 3, iterations=1000)
-    assigned = nearest(x, levels)
-    means = torch.stack([x[assigned == i].double().mean() for i in range(8)])
-    assert torch.allclose(levels.double(), means, atol=2e-3)
-    # Max 1960, table I: the best 8 levels for a Gaussian give 0.03454.
-    mse = (levels[assigned.long()] - x).square().mean().item()
-    assert mse == pytest.approx(0.03454, rel=0.03)
-
-
-def test_kmeans_is_exact_when_the_values_are_few():
-    x = torch.tensor([1.0, 5.0, 1.0, 9.0, 9.0, -2.0])
-    assert kmeans_levels(x, 2).tolist() == [-2.0, 1.0, 5.0, 9.0]
-    assert set(kmeans_levels(torch.full((10,), 3.5), 4).tolist()) == {3.5}
