@@ -8,7 +8,7 @@ counted, not claimed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -140,7 +140,7 @@ class Codebook:
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Return codebook[codes]."""
-        return encoded.tensors["codebook"][encoded.codes().long()]
+        return encoded.tensors["codebook"][encoded.codes().int()]
 
 
 @dataclass(frozen=True)
@@ -154,19 +154,19 @@ class NF4:
     """
 
     block_size: int = 64
-    bits: int = 4
+    bits: ClassVar[int] = 4
 
     def encode(self, x: Tensor) -> Encoded:
         """Store `x`; ValueError when it is empty, not finite, or the blocks do not divide it."""
         blocks = split_groups(_values(x), self.block_size)
         scale = stored_scale(blocks.abs().amax(-1).double())
-        codes = nearest(blocks / scale.unsqueeze(-1), nf4_levels().to(x.device))
+        codes = nearest(blocks / scale.unsqueeze(-1), nf4_levels())
         return Encoded(self, tuple(x.shape), {"codes": pack(codes, self.bits), "scale": scale})
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Return level[codes] * scale."""
         levels = nf4_levels().to(encoded.tensors["codes"].device)
-        blocks = split_groups(levels[encoded.codes().long()], self.block_size)
+        blocks = split_groups(levels[encoded.codes().int()], self.block_size)
         return (blocks * encoded.tensors["scale"].unsqueeze(-1)).reshape(encoded.shape)
 
 
@@ -197,7 +197,8 @@ class MiniFloat:
     def encode(self, x: Tensor) -> Encoded:
         """Store `x`; ValueError when it is empty, not finite, or the groups do not divide it."""
         values = _values(x)
-        groups = split_groups(values, self.group_size) if self.group_size else values.reshape(1, -1)
+        whole = self.group_size is None
+        groups = values.reshape(1, -1) if whole else split_groups(values, self.group_size)
         largest = FLOAT_FORMATS[self.element].largest
         scale = stored_scale(groups.abs().amax(-1).double() / largest)
         codes = float_codes(groups / scale.unsqueeze(-1), self.element)
@@ -246,8 +247,9 @@ class MX:
         """Store `x`; ValueError when it is empty, not finite, or the blocks do not divide it."""
         blocks = split_groups(_values(x), self.block_size)
         exponent = self.shared_exponent(blocks.abs().amax(-1))
-        scaled = torch.ldexp(blocks.double(), -exponent.unsqueeze(-1)).to(torch.float32)
-        codes = float_codes(scaled, self.element)
+        # Float64 holds every power of two that may be needed; float32 does not.
+        inverse = torch.ldexp(torch.ones_like(exponent, dtype=torch.float64), -exponent)
+        codes = float_codes((blocks * inverse.unsqueeze(-1)).to(torch.float32), self.element)
         scale = (exponent + E8M0_BIAS).to(torch.uint8)
         return Encoded(self, tuple(x.shape), {"codes": pack(codes, self.bits), "scale": scale})
 

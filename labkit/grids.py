@@ -6,12 +6,14 @@ where a Gaussian has its quantiles, a small float so that their spacing grows wi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.special import ndtri
+
+from labkit.granularity import BLOCK_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class FloatFormat:
     @property
     def largest_exponent(self) -> int:
         """The power of two of the largest number."""
-        return int(torch.frexp(torch.tensor(self.largest)).exponent) - 1
+        return math.frexp(self.largest)[1] - 1
 
 
 # E4M3 spends one pattern on NaN and none on infinity, E5M2 follows IEEE 754 (Micikevicius et al.
@@ -48,7 +50,6 @@ FLOAT_FORMATS = {
 }
 
 
-@lru_cache
 def float_levels(element: str) -> Tensor:
     """Return the non-negative numbers of a small float, in the order of their bit patterns.
 
@@ -67,44 +68,46 @@ def float_levels(element: str) -> Tensor:
         value = (1 + fraction) * 2.0 ** (field - bias) if field else fraction * 2.0 ** (1 - bias)
         if value <= form.largest:
             levels.append(value)
-    return torch.tensor(levels)
+    return torch.tensor(levels, dtype=torch.float32)
 
 
 def float_codes(x: Tensor, element: str) -> Tensor:
     """Return the bit patterns (uint8) of the small floats nearest to `x`, ties to the even pattern.
 
-    A magnitude beyond the largest number saturates there.
+    `x` is float32 or narrower; a magnitude beyond the largest number saturates there.
 
     >>> float_codes(torch.tensor([0.6, -5.0, 100.0]), "e2m1")
     tensor([ 1, 14,  7], dtype=torch.uint8)
     """
-    form, levels = FLOAT_FORMATS[element], float_levels(element).to(x.device)
-    magnitude = x.abs()
-    pattern = nearest(magnitude, levels).long()
-    # nearest() takes the lower level at a tie; move up when the lower pattern is odd.
-    above = (pattern + 1).clamp(max=len(levels) - 1)
-    tie = (magnitude.double() * 2 == levels[pattern].double() + levels[above].double()) & (
-        above > pattern
-    )
-    pattern += tie & (pattern % 2 == 1)
-    sign = torch.signbit(x).long() << (form.bits - 1)
-    return (pattern | sign).to(torch.uint8)
+    ends = _midpoints(float_levels(element))
+    # At a tie the lower level wins. Where its pattern is odd, its cell must end just before.
+    ends[1::2] = torch.nextafter(ends[1::2], torch.full_like(ends[1::2], -torch.inf))
+    sign = torch.signbit(x).to(torch.uint8) << (FLOAT_FORMATS[element].bits - 1)
+    return _cells(x.abs(), ends).bitwise_or_(sign)
 
 
 def float_values(codes: Tensor, element: str) -> Tensor:
     """Return the float32 numbers that bit patterns of `float_codes` stand for.
 
+    Raises ValueError for a pattern that stands for no finite number: NaN in E4M3, NaN and the
+    infinities in E5M2.
+
     >>> float_values(torch.tensor([1, 14, 7], dtype=torch.uint8), "e2m1")
     tensor([ 0.5000, -4.0000,  6.0000])
     """
-    form, levels = FLOAT_FORMATS[element], float_levels(element).to(codes.device)
-    codes = codes.long()
-    sign_bit = 1 << (form.bits - 1)
-    values = levels[codes & (sign_bit - 1)]
-    return torch.where(codes >= sign_bit, -values, values)
+    levels = float_levels(element)
+    table = torch.full((2, 2 ** (FLOAT_FORMATS[element].bits - 1)), torch.nan, dtype=torch.float32)
+    table[:, : len(levels)] = torch.stack([levels, -levels])
+    values = table.to(codes.device).view(-1)[codes.int()]
+    bad = values.isnan()
+    if bool(bad.any()):
+        raise ValueError(
+            f"the {element} patterns {codes[bad].unique().tolist()} stand for no finite number; "
+            f"without their sign, patterns end at {len(levels) - 1}"
+        )
+    return values
 
 
-@lru_cache
 def nf4_levels() -> Tensor:
     """Return the 16 levels of NormalFloat 4, from -1 to 1 with an exact 0.
 
@@ -118,7 +121,9 @@ def nf4_levels() -> Tensor:
     outermost = 1 - (1 / 32 + 1 / 30) / 2
     positive = torch.linspace(0.5, outermost, 9, dtype=torch.float64)[1:]
     negative = torch.linspace(0.5, outermost, 8, dtype=torch.float64)[1:]
-    levels = torch.cat([-ndtri(negative).flip(0), torch.zeros(1), ndtri(positive)])
+    levels = torch.cat(
+        [-ndtri(negative).flip(0), torch.zeros(1, dtype=torch.float64), ndtri(positive)]
+    )
     return (levels / levels.max()).to(torch.float32)
 
 
@@ -130,6 +135,20 @@ def nearest(x: Tensor, levels: Tensor) -> Tensor:
     >>> nearest(torch.tensor([0.2, 0.5, 0.51]), torch.tensor([0.0, 1.0]))
     tensor([0, 0, 1], dtype=torch.uint8)
     """
+    return _cells(x, _midpoints(levels))
+
+
+def _midpoints(levels: Tensor) -> Tensor:
     # In float64 the midpoints of float32 levels are exact.
-    midpoints = (levels[1:].double() + levels[:-1].double()) / 2
-    return torch.bucketize(x.contiguous().double(), midpoints).to(torch.uint8)
+    return (levels[1:].double() + levels[:-1].double()) / 2
+
+
+def _cells(x: Tensor, ends: Tensor) -> Tensor:
+    """Index (uint8) of the cell that each value lies in; a cell includes its upper end."""
+    cells = torch.empty(x.shape, dtype=torch.uint8, device=x.device)
+    ends = ends.to(x.device)
+    # Block by block, because both the float64 copies and bucketize's indices are wide.
+    blocks = x.reshape(-1).split(BLOCK_ELEMENTS), cells.view(-1).split(BLOCK_ELEMENTS)
+    for values, out in zip(*blocks, strict=True):
+        out.copy_(torch.bucketize(values.double(), ends, out_int32=True))
+    return cells

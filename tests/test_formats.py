@@ -147,8 +147,18 @@ def test_mx_equals_torchao(element, dtype, mode):
         (lambda: Codebook(2).encode(torch.empty(0)), "empty"),
         (lambda: Codebook(2).encode(torch.tensor([float("nan")])), "finite"),
         (lambda: MiniFloat().encode(torch.tensor([1])), "floating-point"),
+        (lambda: MiniFloat("e4m3", group_size=0).encode(torch.ones(4)), "at least 1, got 0"),
+        (lambda: Uniform(4, group_size=0).encode(torch.ones(4)), "at least 1, got 0"),
+        (lambda: NF4(-1).encode(torch.ones(4)), "at least 1, got -1"),
+        (lambda: MX(block_size=2.0).encode(torch.ones(4)), "whole number, got 2.0"),
     ],
 )
 def test_bad_input_is_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_the_four_bits_of_nf4_cannot_be_set():
+    with pytest.raises(TypeError, match="bits"):
+        NF4(8, bits=8)
+    assert NF4(8).bits == 4

@@ -97,3 +97,51 @@ def test_nearest_is_nearest(values, levels):
     chosen = grid[nearest(x, grid).long()].double()
     distance = (x.double()[:, None] - grid.double()).abs().amin(1)
     assert torch.equal((x.double() - chosen).abs(), distance)
+
+
+def test_a_tie_between_neighbours_goes_to_the_even_pattern():
+    # Midpoints of the patterns 0|1, 1|2 and 2|3 of E2M1, and the float32 numbers beside the second.
+    x = torch.tensor([0.25, 0.75, 1.25, 0.75 - 2**-24, 0.75 + 2**-23])
+    assert float_codes(x, "e2m1").tolist() == [0, 2, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("element", "pattern"), [("e4m3", 127), ("e4m3", 255), ("e5m2", 124), ("e5m2", 253)]
+)
+def test_patterns_without_a_finite_number_are_named(element, pattern):
+    assert not np.isfinite(np.array(pattern, np.uint8).view(ORACLES[element]).astype(np.float32))
+    with pytest.raises(ValueError, match=rf"{element} patterns \[{pattern}\]"):
+        float_values(torch.tensor([1, pattern], dtype=torch.uint8), element)
+
+
+@pytest.mark.parametrize("levels", [nf4_levels, lambda: float_levels("e2m1")])
+def test_tables_are_fresh_and_float32(levels):
+    before = levels().tolist()
+    levels().mul_(2)
+    torch.set_default_dtype(torch.float16)
+    try:
+        assert levels().dtype == torch.float32
+        assert levels().tolist() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("element", ORACLES)
+def test_codes_and_values_do_not_follow_the_default_dtype(element):
+    x = torch.linspace(-8, 8, 100)
+    codes = float_codes(x, element)
+    values = float_values(codes, element)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(float_codes(x, element), codes)
+        assert float_values(codes, element).dtype == torch.float32
+        assert torch.equal(float_values(codes, element), values)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_blocks_leave_no_seam():
+    x = torch.linspace(-8, 8, 2**20 + 5)
+    codes = float_codes(x, "e3m2")
+    assert torch.equal(codes[-100:], float_codes(x[-100:], "e3m2"))
+    assert torch.equal(codes.view(-1, 9)[:, 3], float_codes(x.view(-1, 9)[:, 3], "e3m2"))
