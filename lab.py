@@ -52,7 +52,8 @@ def load_launcher():
     sys.modules["lab_launcher"] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
     for name in ("install", "environment", "my_lab", "doctor"):
-        importlib.import_module(f"lab_launcher.{name}")
+        # Set by hand too: a second import finds the module loaded, and binds nothing.
+        setattr(package, name, importlib.import_module(f"lab_launcher.{name}"))
     return package
 
 

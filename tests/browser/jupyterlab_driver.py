@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -40,6 +41,7 @@ SETTINGS = {
 }
 
 
+@functools.cache
 def load_lab() -> Any:
     """The launcher of the lab as a module."""
     spec = importlib.util.spec_from_file_location("lab", ROOT / "lab.py")
