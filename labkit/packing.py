@@ -11,10 +11,12 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.checks import check_bits, describe
+from labkit.checks import check_bits, check_whole, describe
 
 # Eight codes of b bits fill b whole bytes, so the work is done in words of eight codes.
 CODES_PER_WORD = 8
+# Codes handled at once: their words of 64 bits stay in the cache, whatever the tensor's size.
+CODES_PER_BLOCK = 2**16
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -24,7 +26,7 @@ def packed_bytes(count: int, bits: int) -> int:
     2
     """
     check_bits(bits)
-    if count < 0:
+    if check_whole("count", count) < 0:
         raise ValueError(f"count must not be negative, got {count}")
     return -(-count * bits // 8)
 
@@ -39,31 +41,33 @@ def pack(q: Tensor, bits: int) -> Tensor:
     >>> pack(torch.tensor([1, 2, 3]), bits=4)
     tensor([33,  3], dtype=torch.uint8)
     """
-    check_bits(bits)
-    _check_codes(q, bits)
-    # A signed code keeps its low bits: two's complement.
-    codes = q.reshape(-1).to(torch.int64) & (2**bits - 1)
-    count = codes.numel()
-    padding = -count % CODES_PER_WORD
-    codes = torch.nn.functional.pad(codes, (0, padding)).view(-1, CODES_PER_WORD)
+    bits = check_bits(bits)
+    codes = _checked_codes(q, bits)
+    stream = torch.empty(packed_bytes(len(codes), bits), dtype=torch.uint8, device=q.device)
     code_shifts = torch.arange(CODES_PER_WORD, device=q.device) * bits
-    # The codes do not overlap, so that adding them is joining them.
-    words = (codes << code_shifts).sum(dim=1, keepdim=True)
     byte_shifts = torch.arange(bits, device=q.device) * 8
-    stream = ((words >> byte_shifts) & 0xFF).to(torch.uint8).view(-1)
-    return stream[: packed_bytes(count, bits)].clone()
+    blocks = codes.split(CODES_PER_BLOCK), stream.split(packed_bytes(CODES_PER_BLOCK, bits))
+    for block, out in zip(*blocks, strict=True):
+        # A signed code keeps its low bits: two's complement.
+        low_bits = _filled(block.to(torch.int64) & (2**bits - 1), CODES_PER_WORD)
+        # The codes do not overlap, so that adding them is joining them.
+        words = (low_bits << code_shifts).sum(dim=1, keepdim=True)
+        out.copy_(((words >> byte_shifts) & 0xFF).view(-1)[: len(out)])
+    return stream
 
 
 def unpack(packed: Tensor, bits: int, shape: tuple[int, ...] | int, signed: bool = False) -> Tensor:
     """Unpack the bytes of `pack` into codes of the given `shape`: uint8, or int8 when `signed`.
 
-    Raises ValueError when the number of bytes does not belong to the shape.
+    Raises ValueError for a shape of anything but whole numbers, and when the number of bytes does
+    not belong to it.
 
     >>> unpack(torch.tensor([33, 3], dtype=torch.uint8), bits=4, shape=(3,))
     tensor([1, 2, 3], dtype=torch.uint8)
     """
-    check_bits(bits)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    bits = check_bits(bits)
+    sizes = shape if isinstance(shape, tuple | list) else (shape,)
+    shape = tuple(check_whole("a size in shape", size) for size in sizes)
     if any(n < 0 for n in shape):
         raise ValueError(f"shape must not hold negative sizes, got {shape}")
     count = math.prod(shape)
@@ -74,28 +78,41 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...] | int, signed: bool
             f"{count} codes of {bits} bits for shape {shape} take {packed_bytes(count, bits)} "
             f"bytes, got {packed.numel()}"
         )
-    words_needed = -(-count // CODES_PER_WORD)
-    padding = words_needed * bits - packed.numel()
-    stream = torch.nn.functional.pad(packed.to(torch.int64), (0, padding)).view(-1, bits)
-    byte_shifts = torch.arange(bits, device=packed.device) * 8
-    words = (stream << byte_shifts).sum(dim=1, keepdim=True)
+    codes = torch.empty(count, dtype=torch.int8 if signed else torch.uint8, device=packed.device)
     code_shifts = torch.arange(CODES_PER_WORD, device=packed.device) * bits
-    codes = ((words >> code_shifts) & (2**bits - 1)).view(-1)[:count]
-    if signed:
-        half = 2 ** (bits - 1)
-        codes = (codes ^ half) - half
-    return codes.to(torch.int8 if signed else torch.uint8).reshape(shape)
+    byte_shifts = torch.arange(bits, device=packed.device) * 8
+    half = 2 ** (bits - 1) if signed else 0
+    blocks = packed.split(packed_bytes(CODES_PER_BLOCK, bits)), codes.split(CODES_PER_BLOCK)
+    for block, out in zip(*blocks, strict=True):
+        words = (_filled(block.to(torch.int64), bits) << byte_shifts).sum(dim=1, keepdim=True)
+        unsigned = ((words >> code_shifts) & (2**bits - 1)).view(-1)[: len(out)]
+        # Flipping the sign bit and subtracting it extends the sign.
+        out.copy_((unsigned ^ half) - half)
+    return codes.reshape(shape)
 
 
-def _check_codes(q: Tensor, bits: int) -> None:
+def _filled(row: Tensor, width: int) -> Tensor:
+    """Rows of `width` numbers, the last one filled up with 0."""
+    return torch.nn.functional.pad(row, (0, -len(row) % width)).view(-1, width)
+
+
+def _checked_codes(q: Tensor, bits: int) -> Tensor:
+    """Return the codes as one row, or say what is wrong with them."""
     if not isinstance(q, Tensor) or q.is_floating_point() or q.is_complex():
         raise ValueError(f"codes must be an integer tensor, got {describe(q)}")
-    if q.numel() == 0:
-        return
-    low, high = int(q.min()), int(q.max())
+    if q.dtype == torch.uint64:
+        raise ValueError("codes of torch.uint64 are not supported, convert them to torch.int64")
+    if q.dtype in (torch.uint16, torch.uint32):
+        # Torch hardly computes with these.
+        q = q.to(torch.int64)
+    codes = q.reshape(-1)
+    if len(codes) == 0:
+        return codes
+    low, high = int(codes.min()), int(codes.max())
     half = 2 ** (bits - 1)
     if not (low >= 0 and high < 2 * half) and not (-half <= low and high < half):
         raise ValueError(
             f"codes of {bits} bits lie in 0..{2 * half - 1} or {-half}..{half - 1}, "
             f"got {low}..{high}"
         )
+    return codes

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.packing import pack, packed_bytes, unpack
+from labkit.packing import CODES_PER_BLOCK, pack, packed_bytes, unpack
 
 
 @given(st.integers(2, 8), st.integers(0, 70), st.booleans(), st.integers(0, 2**31))
@@ -39,11 +39,39 @@ def test_four_bits_are_packed_as_onnx_does(signed, count):
     assert bytes(pack(torch.from_numpy(codes), 4).numpy()) == packed
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+INTEGERS = ["uint8", "uint16", "uint32", "int8", "int16", "int32", "int64"]
+
+
+@pytest.mark.parametrize("dtype", [getattr(torch, name) for name in INTEGERS], ids=INTEGERS)
 def test_any_integer_type_and_shape(dtype):
-    q = torch.arange(8, dtype=dtype).reshape(2, 4)
-    assert torch.equal(unpack(pack(q, 4), 4, (2, 4)).to(dtype), q)
-    assert torch.equal(unpack(pack(q.t(), 4), 4, (4, 2)).to(dtype), q.t())
+    q = torch.arange(8).reshape(2, 4)
+    assert torch.equal(unpack(pack(q.to(dtype), 4), 4, (2, 4)).long(), q)
+    assert torch.equal(unpack(pack(q.t().to(dtype), 4), 4, (4, 2)).long(), q.t())
+
+
+@pytest.mark.parametrize("shape", [6, np.int64(6), torch.Size([6]), [6], (np.int64(6),)])
+def test_a_shape_is_one_size_or_several(shape):
+    q = torch.arange(6, dtype=torch.uint8)
+    assert torch.equal(unpack(pack(q, 4), 4, shape), q)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_blocks_leave_no_seam(bits):
+    count = 2 * CODES_PER_BLOCK + 3
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randint(0, 2**bits, (count,), generator=generator, dtype=torch.uint8)
+    packed = pack(q, bits)
+    assert torch.equal(unpack(packed, bits, count), q)
+    start = CODES_PER_BLOCK - 8
+    middle = packed[packed_bytes(start, bits) : packed_bytes(start + 16, bits)]
+    assert torch.equal(middle, pack(q[start : start + 16], bits))
+
+
+def test_mixed_signs_are_found_across_blocks():
+    q = torch.zeros(2 * CODES_PER_BLOCK, dtype=torch.int8)
+    q[0], q[-1] = -1, 9
+    with pytest.raises(ValueError, match=r"got -1\.\.9"):
+        pack(q, 4)
 
 
 def test_zero_dimensional_and_empty():
@@ -69,6 +97,20 @@ def test_eight_signed_bits_use_the_sign_bit():
         (lambda: unpack(torch.zeros(2), 4, (4,)), "uint8"),
         (lambda: unpack(torch.zeros(2, dtype=torch.uint8), 4, (-4,)), "negative"),
         (lambda: packed_bytes(-1, 4), "negative"),
+        (lambda: packed_bytes(2.5, 4), "got 2.5"),
+        (lambda: pack(torch.tensor([1], dtype=torch.uint64), 4), "uint64"),
+        (lambda: pack(torch.tensor([16], dtype=torch.uint16), 4), "got 16..16"),
+        *[
+            (lambda shape=shape: unpack(torch.zeros(3, dtype=torch.uint8), 4, shape), says)
+            for shape, says in [
+                (6.0, "got 6.0"),
+                (None, "got None"),
+                ((2.0, 3), "got 2.0"),
+                ((True, 6), "got True"),
+                ("6", "got '6'"),
+                (torch.tensor([2, 3]), "got tensor"),
+            ]
+        ],
     ],
 )
 def test_bad_input_is_refused(call, says):
