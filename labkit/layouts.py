@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labkit.checks import check_finite, check_tensor
+from labkit.checks import check_finite, check_tensor, describe
 from labkit.granularity import split_groups
 
 BLOCK = 32
@@ -33,7 +33,7 @@ def encode_q4_0(x: Tensor) -> Tensor:
     peak = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     d = peak / -8
     # Truncating x/d + 8.5 rounds to the nearest code; +8 for the code that stands for zero.
-    codes = (blocks * _inverse(d) + 8.5).trunc().clamp(0, 15).to(torch.uint8)
+    codes = _zero_unless_finite((blocks * _inverse(d) + 8.5).trunc()).clamp(0, 15).to(torch.uint8)
     low, high = codes.split(BLOCK // 2, dim=-1)
     return torch.cat([_half_bytes(d), low | (high << 4)], dim=-1)
 
@@ -66,7 +66,8 @@ def encode_q8_0(x: Tensor) -> Tensor:
     whole = magnitude.floor()
     # Not floor(m + 0.5): the sum could round up to the next whole number by itself.
     rounded = scaled.sign() * (whole + (2 * (magnitude - whole)).floor())
-    return torch.cat([_half_bytes(d), rounded.to(torch.int8).view(torch.uint8)], dim=-1)
+    codes = _zero_unless_finite(rounded).to(torch.int8)
+    return torch.cat([_half_bytes(d), codes.view(torch.uint8)], dim=-1)
 
 
 def decode_q8_0(blocks: Tensor) -> Tensor:
@@ -81,12 +82,20 @@ def decode_q8_0(blocks: Tensor) -> Tensor:
 
 def _blocks(x: Tensor) -> Tensor:
     check_tensor(x)
+    if x.numel() == 0:
+        raise ValueError(f"an empty tensor has nothing to store; got shape {tuple(x.shape)}")
     check_finite(x)
     return split_groups(x.detach().to(torch.float32), BLOCK)
 
 
 def _inverse(d: Tensor) -> Tensor:
     return torch.where(d == 0, 0.0, 1 / d)
+
+
+def _zero_unless_finite(codes: Tensor) -> Tensor:
+    # 1 / d overflows for d below 3e-39, which half precision stores as 0: any code decodes to 0.
+    # 0 is what gguf's cast to a byte makes of infinity and NaN on x86.
+    return codes.nan_to_num_(0, 0, 0)
 
 
 def _half_bytes(d: Tensor) -> Tensor:
@@ -100,9 +109,11 @@ def _half_bytes(d: Tensor) -> Tensor:
 
 
 def _split_blocks(blocks: Tensor, size: int, name: str) -> tuple[Tensor, Tensor]:
-    if blocks.dtype != torch.uint8 or blocks.ndim < 2 or blocks.shape[-1] != size:
+    is_bytes = isinstance(blocks, Tensor) and blocks.dtype == torch.uint8
+    if not is_bytes or blocks.ndim < 2 or blocks.shape[-1] != size:
+        shape = f" of shape {tuple(blocks.shape)}" if isinstance(blocks, Tensor) else ""
         raise ValueError(
             f"{name} blocks are uint8 with {size} bytes in the last of at least 2 dimensions, "
-            f"got {blocks.dtype} of shape {tuple(blocks.shape)}"
+            f"got {describe(blocks)}{shape}"
         )
     return blocks[..., :2].contiguous().view(torch.float16).to(torch.float32), blocks[..., 2:]
