@@ -299,7 +299,7 @@ def _finite(values: Tensor) -> Tensor:
 
 
 def _check_element(element: str) -> None:
-    if element not in FLOAT_FORMATS:
+    if element not in list(FLOAT_FORMATS):
         raise ValueError(f"element must be one of {', '.join(FLOAT_FORMATS)}; got {element!r}")
 
 

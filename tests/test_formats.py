@@ -140,6 +140,7 @@ def test_mx_equals_torchao(element, dtype, mode):
         (lambda: Uniform(9), "from 2 to 8"),
         (lambda: Codebook(1), "from 2 to 8"),
         (lambda: MX("e9m9"), "e4m3"),
+        (lambda: MX(["e4m3"]), "e4m3"),
         (lambda: MX("e2m1", "round"), "floor, ceil"),
         (lambda: MiniFloat("fp8"), "e4m3"),
         (lambda: MX().encode(torch.ones(4, 33)), r"\(4, 33\)"),
