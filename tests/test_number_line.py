@@ -21,7 +21,7 @@ from labkit.explorers import number_line, scale_rules
 from labkit.explorers.drawing.frame import formula_lines, picture_height
 from labkit.explorers.panel import sweep
 from labkit.explorers.sample_tensors import NAMES, sample
-from labkit.explorers.scene import Band, Hits, Points, Rule, Stems, Steps
+from labkit.explorers.scene import Band, Hits, Points, Rule, Stems, Steps, Text
 from labkit.explorers.svg import render
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_scale_and_zero_point.ipynb"
@@ -182,7 +182,9 @@ def test_axes_stay_while_anything_but_the_tensor_moves():
             for scheme in ("affine", "symmetric"):
                 state = number_line.State(tensor=tensor, bits=bits, scheme=scheme, x=0.1)
                 line, (stairs, _) = number_line.scene(state).plots
-                axes.setdefault(tensor, set()).add((line.x, line.y.low, line.y.high, stairs.x))
+                # The caption of the first axis says how far the codes reach; its ends stay.
+                ends = (line.x.low, line.x.high, line.y.low, line.y.high)
+                axes.setdefault(tensor, set()).add((*ends, stairs.x))
     assert all(len(found) == 1 for found in axes.values())
 
 
@@ -213,6 +215,53 @@ def test_the_panel_moves_x_with_the_tensor_and_switches_the_rule_off():
     assert panel.error == ""
     assert panel.state.x == pytest.approx(panel.controls["x"].max)
     assert panel.state.x < 0.32
+
+
+def test_the_first_panel_fits_a_laptop_with_its_controls():
+    """In a window of 1280 × 800 pixels the arithmetic stays in sight while x is dragged."""
+    assert picture_height(number_line.scene(number_line.State())) <= 708
+
+
+@pytest.mark.parametrize(
+    ("fields", "hidden"),
+    [({"tensor": "zero", "bits": 3}, 6), ({"tensor": "fc3", "bits": 2, "scheme": "symmetric"}, 1)],
+)
+def test_levels_off_the_picture_are_counted_above_the_codes(fields, hidden):
+    line, _ = number_line.scene(number_line.State(**fields)).plots
+    words = [mark for mark in line.marks if isinstance(mark, Text)]
+    more = [mark for mark in words if "unused" in mark.text]
+    assert [int(re.search(r"\d+", mark.text)[0]) for mark in more] == [hidden]
+    assert min(mark.y for mark in more) > 0 > max(mark.y for mark in words if mark not in more)
+
+
+def test_the_microscope_tells_a_level_just_below_minus_1_from_minus_1():
+    scene = number_line.scene(number_line.State(tensor="example1", bits=8, x=-1.0))
+    assert {"x' = −1.004", "x' = −0.9961"} <= {mark.text for mark in scene.marks(Text)}
+
+
+def test_ties_of_a_scale_of_2_go_to_even():
+    for x, code in ((1.0, 0), (3.0, 2), (5.0, 2)):
+        scene = number_line.scene(number_line.State(tensor="relu6", bits=2, x=x))
+        assert scene.readout("scale s (one step)").value == 2
+        assert f"round({x / 2:g})" in scene.formulas[2]
+        assert scene.formulas[2].endswith(f"= {code}")
+
+
+def test_which_rule_wins_on_layer_1():
+    """Shares of the squared error that the text gives, and the width where the winner changes."""
+    saved = {}
+    for bits in range(2, 9):
+        state = scale_rules.State("fc1", bits)
+        base = scale_rules.ruled(state, "restricted").mse
+        saved[bits] = {
+            rule: 1 - scale_rules.ruled(state, rule).mse / base for rule in ("full", "no_clip")
+        }
+    assert saved[8]["no_clip"] == pytest.approx(0.01, abs=0.005)
+    assert saved[5]["no_clip"] == pytest.approx(0.11, abs=0.005)
+    assert all(saved[bits]["no_clip"] == pytest.approx(0.25, abs=0.03) for bits in (3, 4))
+    assert all(saved[bits]["no_clip"] > saved[bits]["full"] for bits in range(3, 9))
+    assert saved[2]["full"] > saved[2]["no_clip"]
+    assert scale_rules.ruled(scale_rules.State("fc1", 2), "full").clipped == 32
 
 
 def test_example_1_at_its_lower_end_gets_code_1():

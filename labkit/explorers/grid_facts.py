@@ -137,7 +137,8 @@ def choosing(data: Sample, on: Grid) -> list[str]:
         }[on.scale_rule]
         return [f"s  = {how} = {s}", f"z  = {on.zero_point}, fixed: the middle of the codes"]
     note = "" if (low, high) == (data.low, data.high) else "   range widened to contain 0"
-    below = -low / ((high - low) / top)
+    # As labkit computes it: one division of exact numbers keeps the tie of a symmetric range.
+    below = -low * top / (high - low)
     signed = on.codes[0] < 0
     shift = f"{short(on.codes[0])} + " if signed else ""
     formula = "qmin − min / s" if signed else "−min / s"

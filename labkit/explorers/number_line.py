@@ -35,6 +35,10 @@ from labkit.qparams import SCALE_RULES
 ALL = ("tensor", "bits", "x", "scheme", "signed", "scale_rule")
 _PIXELS = 900
 _MOST_HEADS = 64
+# Controls, plots and arithmetic together are to fit a laptop's window.
+_TALL, _LOW = 218, 192
+# Room below the line of the histogram, for the codes.
+_BELOW = 0.3
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def controls() -> dict:
         "scheme": choice(
             "scheme",
             ["affine", "symmetric"],
-            tooltip="affine: the grid fits min and max; symmetric: it is centred on zero",
+            tooltip="affine: the grid fits min and max; symmetric: it is centered on zero",
         ),
         "signed": choice("codes", [("unsigned", False), ("signed", True)], tooltip="0… or −…"),
         "scale_rule": choice("scale rule", list(SCALE_RULES), tooltip="Only when symmetric"),
@@ -128,7 +132,7 @@ def scene(state: State) -> Scene:
         [
             Readout("scale s (one step)", on.scale, role="quantized"),
             Readout("zero point z", on.zero_point, role="quantized"),
-            Readout("largest error", on.max_error, kind="measured", role="error"),
+            Readout("largest error", on.max_error, kind="measured", role="error", digits=3),
             Readout("size of the codes", f"{short(before / after, 3)}×", "smaller"),
         ],
         [*choosing(data, on), *arithmetic(on, value)],
@@ -140,11 +144,11 @@ def scene(state: State) -> Scene:
 def _number_line(data: Sample, on: Grid, value: Followed) -> Plot:
     return Plot(
         [*_levels(data, on), Rule(value.x, f"x = {short(value.x)}", "float", dashed=False)],
-        Axis("value of x", -data.reach, data.reach),
-        Axis("density (highest bar = 1)", -0.24, 1.05, ticks=(0, 0.5, 1)),
-        height=296,
+        Axis(f"value of x · gray: {_reach(on)}", -data.reach, data.reach),
+        Axis("density (highest bar = 1)", -_BELOW, 1.05, ticks=(0, 0.5, 1)),
+        height=_TALL,
         grid="none",
-        label_rows=3,
+        label_rows=2,
     )
 
 
@@ -158,22 +162,27 @@ def _levels(data: Sample, on: Grid) -> tuple[Mark, ...]:
     tips = [f"code {short(on.codes[i])}\n{_back(on, i)}" for i in seen] if few else ()
     size, width = (4.5, 2.0) if few else (0, 1.4)
     return (
-        Band(on.low, on.high, f"the codes reach from {short(on.low)} to {short(on.high)}"),
+        Band(on.low, on.high),
         Steps(data.edges, data.density, "float", "float values x", fill=True, width=1.5),
         Rule(0.0, f"zero is code {short(on.zero_point)}", "ink", width=1),
-        Stems(levels, [-0.06] * len(levels), size=0),
+        Stems(levels, [-0.07] * len(levels), size=0),
         Stems(levels, tall, "quantized", "levels x'", size=size, width=width, tips=tips),
         *_code_labels(on, seen, data.reach),
         *_out_of_sight(on, data.reach),
     )
 
 
+def _reach(on: Grid) -> str:
+    return f"the codes reach from {short(on.low)} to {short(on.high)}"
+
+
 def _out_of_sight(on: Grid, reach: float) -> list[Text]:
+    """How many levels lie off the picture, in a row above the codes and the line."""
     left = sum(level < -reach for level in on.levels)
     right = sum(level > reach for level in on.levels)
     words = [(-reach, "start", f"← {left} more, unused"), (reach, "end", f"{right} more, unused →")]
     return [
-        Text(x, -0.15, text, "quantized", anchor, 12, dy=4)
+        Text(x, 0.16, text, "quantized", anchor, 12, dy=4)
         for (x, anchor, text), count in zip(words, (left, right), strict=True)
         if count
     ]
@@ -192,7 +201,7 @@ def _code_labels(on: Grid, seen: Sequence[int], reach: float) -> list[Text]:
     while every * spacing < 30:
         every *= 2
     return [
-        Text(on.levels[i], -0.15, short(on.codes[i]), "quantized", size=12, dy=4)
+        Text(on.levels[i], -0.6 * _BELOW, short(on.codes[i]), "quantized", size=12, dy=4)
         for i in seen
         if (on.codes[i] - on.zero_point) % every == 0
     ]
@@ -208,9 +217,8 @@ def _staircase(data: Sample, on: Grid, value: Followed) -> Plot:
             Points([value.x], [value.back], "quantized", size=5),
         ],
         Axis("value of x", -reach, reach),
-        Axis("x'", -reach, reach),
-        "The staircase: point at a step",
-        height=286,
+        Axis("Staircase: point at a step", -reach, reach),
+        height=_LOW,
         weight=1.15,
         grid="both",
     )
@@ -232,8 +240,8 @@ def _stairs(data: Sample, on: Grid) -> tuple[Mark, ...]:
     centres = [(a + b) / 2 for a, b in pairwise(edges)]
     return (
         Band(on.low, on.high),
-        Line([-reach, reach], [-reach, reach], "float", "x itself", 1.5, dashed=True),
-        Steps(edges, heights, "quantized", "x' after the round trip", width=2.5),
+        Line([-reach, reach], [-reach, reach], "float", "x", 1.5, dashed=True),
+        Steps(edges, heights, "quantized", "x'", width=2.5),
         Hits(edges[:-1], edges[1:], centres, heights, tips),
     )
 
@@ -251,20 +259,21 @@ def _microscope(on: Grid, value: Followed) -> Plot:
         Stems(exist, [0.62] * len(exist), size=6, width=2.5),
         Line([shown, value.q], [0.3, 0.3], "error", width=5),
         Points([shown], [0.3], "float", size=8),
-        Text(shown, 0.3, arrow, "float", size=15, bold=True, dy=26),
+        Text(shown, 0.3, arrow, "float", size=15, bold=True, dy=-12),
         Text(value.q, 0.06, f"E = {short(value.error, 3)}", "error", size=15, bold=True),
     ]
     for q in near:
         words, role = "no such\ncode", "muted"
         if q in exist:
-            words, role = f"x' = {short(on.levels[q - on.codes[0]], 3)}", "quantized"
+            # Four digits: the level −1.004 must not read −1.
+            words, role = f"x' = {short(on.levels[q - on.codes[0]])}", "quantized"
         marks.append(Text(q, 0.62, words, role, dy=-14))
     return Plot(
         marks,
         Axis("x / s + z, in codes", value.q - 1.6, value.q + 1.6, ticks=near),
         Axis("", 0, 1, show=False),
         "x under the microscope",
-        height=286,
+        height=_LOW,
         grid="none",
         label_rows=1,
     )

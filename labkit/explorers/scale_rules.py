@@ -164,7 +164,7 @@ def _line(data: Sample, grid: Ruled, *, last: bool) -> Plot:
         Axis("", -0.45, 1.05, show=False),
         f"{grid.rule}: reaches {short(grid.low, 3)} to {short(grid.high, 3)}, {clips}, "
         f"mean squared error {short(grid.mse, 3)}",
-        height=192 if last else 172,
+        height=160 if last else 132,
         grid="none",
         label_rows=1,
     )
