@@ -99,6 +99,10 @@ def _byte(v: Tensor) -> Tensor:
     return v.to(torch.int32).to(torch.uint8)
 
 
+def _unsigned_type(v: Tensor, z: int, low: int, high: int) -> Tensor:
+    return _byte((v + z).clamp(low, high))
+
+
 def _right_codes(x, s, z, low, high):
     return (torch.round(x / s) + z).clamp(low, high)
 
@@ -154,6 +158,7 @@ QUANTIZE = (
         _with_codes(finish=lambda v, z, a, b: (v + z).clamp(0, b)),
         "signed codes",
     ),
+    Wrong("uint8 for signed codes", _with_codes(finish=_unsigned_type), "no negative codes"),
     Wrong("reciprocal", _with_codes(lambda x, s: torch.round(x * (1 / s))), "reciprocal"),
     Wrong("int8 before the clamp", _casts_early(torch.int8), "cast to int8 before the clamp"),
     Wrong("int16 before the clamp", _casts_early(torch.int16), "cast to int16 before the clamp"),
@@ -161,6 +166,7 @@ QUANTIZE = (
     Wrong("int64 before the clamp", _casts_early(torch.int64), "cast to int64 before the clamp"),
     Wrong("goes through the rows", _row_by_row, "any shape, also none"),
     Wrong("adds a dimension", _at_least_one_dimension, "keep its shape"),
+    Wrong("float codes, no clamp", lambda x, s, z, a, b: torch.round(x / s) + z, "no clamp"),
     Wrong("float codes", _right_codes, "as float32; return a tensor of an integer type"),
     Wrong("complex codes", lambda *given: _right_codes(*given) + 0j, "q = clamp"),
 )
@@ -189,6 +195,11 @@ ROUND_TRIP = (
         "squared error",
         _with_trip(lambda q, s, z: (q.float() - z) * s, lambda d: d.square()),
         "not squared",
+    ),
+    Wrong(
+        "largest error only",
+        _with_trip(lambda q, s, z: (q.float() - z) * s, lambda d: d.abs().max()),
+        "one entry per value",
     ),
     Wrong(
         "casts to int8",
