@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from labkit.explorers import scene as s
+from labkit.explorers.drawing import frame
 
 
 def test_arrays_of_any_kind_become_equal_scenes():
@@ -13,6 +14,20 @@ def test_arrays_of_any_kind_become_equal_scenes():
     weights = torch.arange(1.0, 4.0, requires_grad=True)
     assert lists == s.Line(torch.arange(3), weights)
     assert hash(lists) == hash(s.Line((0, 1, 2), (1, 2, 3)))
+
+
+def test_ticks_and_labels_of_any_kind_become_tuples():
+    plain = s.Axis("x", 0, 2, ticks=(0, 1, 2), labels=("a", "b", "c"))
+    for ticks, labels in (
+        ([0, 1, 2], ["a", "b", "c"]),
+        (np.arange(3), np.array(["a", "b", "c"])),
+        (torch.arange(3), iter("abc")),
+    ):
+        axis = s.Axis("x", 0, 2, ticks=ticks, labels=labels)
+        assert axis == plain and hash(axis) == hash(plain)
+        assert [label for _, label in frame.ticks(axis, 300)] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="as many labels as ticks"):
+        s.Axis("x", 0, 1, labels=["a"])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -66,11 +66,14 @@ class Axis:
             raise ValueError(f"Axis {self.label!r}: got scale {self.scale!r}; use linear or log")
         if self.scale == "log" and low <= 0:
             raise ValueError(f"Axis {self.label!r}: a log axis needs low > 0, got {low}")
-        if self.labels is not None and len(self.labels) != len(self.ticks or ()):
-            raise ValueError(f"Axis {self.label!r}: give as many labels as ticks")
         freeze(self, low=low, high=high)
         if self.ticks is not None:
             freeze(self, ticks=numbers(self, "ticks", self.ticks))
+        if self.labels is not None:
+            # Tuples, because places of ticks are looked up by axis.
+            freeze(self, labels=tuple(map(str, self.labels)))
+            if len(self.labels) != len(self.ticks or ()):
+                raise ValueError(f"Axis {self.label!r}: give as many labels as ticks")
 
     @property
     def caption(self) -> str:
