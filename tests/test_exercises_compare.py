@@ -90,5 +90,7 @@ def test_a_type_is_asked_by_name():
 def test_values_are_shown_in_a_few_words():
     assert show(torch.tensor([1 / 3, 2.0])) == "[0.3333333, 2.0] (float32)"
     assert show(list(range(9))) == "list of 9"
+    assert show(torch.arange(10)) == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] (int64)"
+    assert show(torch.arange(11)) == "a tensor of shape (11,)"
     assert len(show("x" * 500)) < 130
     assert show(torch.ones(2, device="meta")) == "a value of type Tensor that cannot be shown"

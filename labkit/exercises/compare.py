@@ -12,6 +12,8 @@ import torch
 
 # What a float may be where exactly 0 is expected: no relative tolerance helps there.
 NEAR_ZERO = 1e-12
+# How many elements of a tensor are written out.
+SHORT = 10
 INTEGER = "integer"
 INTEGER_TYPES = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 NUMBERS = (bool, int, float, complex, np.generic, np.ndarray, torch.Tensor)
@@ -117,7 +119,7 @@ def _array(value: Any) -> np.ndarray:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, torch.Tensor):
-        if value.numel() > 8:
+        if value.numel() > SHORT:
             return f"a tensor of shape {tuple(value.shape)}"
         return f"{_rounded(value.tolist())} ({type_name(value)})"
     if isinstance(value, (tuple, list)):
