@@ -97,7 +97,8 @@ EXERCISES = (
         ),
         cases=cases02.predicted_cases,
         solution=predicted_mse,
-        praise="One line, no data: and for fine grids it is right to a few percent.",
+        praise="One line, no data: and for fine grids it is right to a few percent, unless equal "
+        "values pile up.",
         wrong=wrong02.PREDICTED,
     ),
     Exercise(
