@@ -110,6 +110,31 @@ def test_marks_beyond_the_limits_stay_inside_their_plot():
     assert max(map(float, re.findall(r"[ML ](\d+(?:\.\d+)?)", picture))) < 1e9
 
 
+def test_a_legend_shows_marks_as_they_are_drawn():
+    x, y = [0, 10], [0, 1]
+    plot = s.Plot(
+        [
+            s.Line(x, y, "range", "measured"),
+            s.Line(x, y, "range", "computed", dashed=True),
+            s.Points(x, y, "good", "best", hollow=True),
+            s.Points(x, y, "error", "now"),
+        ],
+        *UNIT,
+    )
+    scene = s.Scene("t", [plot])
+    picture = render(scene, "light")
+    legend = frames(scene)[0].top - 4
+    above = [e for e in shapes(picture, "circle") if float(e.get("cy")) < legend - 4]
+    assert [(e.get("fill"), e.get("stroke")) for e in above] == [
+        (LIGHT["error"], None),
+        (LIGHT["paper"], LIGHT["good"]),
+    ]
+    (dashes,) = (e for e in shapes(picture, "path") if e.get("stroke-dasharray") == "4 3")
+    assert dashes.get("stroke") == LIGHT["range"]
+    (block,) = (e for e in shapes(picture, "rect") if e.get("height") == "8")
+    assert block.get("fill") == LIGHT["range"]
+
+
 def test_themes():
     auto, dark = render(everything()), render(everything(), "dark")
     assert "data-jp-theme-light" in auto and "prefers-color-scheme" in auto

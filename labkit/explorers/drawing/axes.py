@@ -7,7 +7,7 @@ from labkit.explorers.drawing.draw import tag, words
 from labkit.explorers.drawing.frame import FONT, LABEL_ROW, Frame, has_key_row, ticks
 from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import variable
-from labkit.explorers.scene import Band, Rule
+from labkit.explorers.scene import Band, Mark, Points, Rule
 
 
 def headings(frame: Frame, body: list[str]) -> None:
@@ -31,11 +31,24 @@ def headings(frame: Frame, body: list[str]) -> None:
         x -= text.width(label)
         body.append(words(x, y + 14, label))
         x -= 20
-        role = mark.role if hasattr(mark, "role") else "ink"
-        body.append(tag("rect", x=x, y=y + 6, width=14, height=8, rx=2, fill=variable(role)))
+        body.append(_swatch(mark, x, y + 10))
         x -= 16
     if caption:
         body.append(words(left, y + 14, text.fit(caption, max(x - left, 40)), role="muted"))
+
+
+def _swatch(mark: Mark, x: float, middle: float) -> str:
+    """What stands for a mark in the legend: dashes, a disc or ring, otherwise a small block."""
+    colour = variable(getattr(mark, "role", "ink"))
+    if getattr(mark, "dashed", False):
+        look = {"stroke": colour, "stroke_width": 2.5, "stroke_dasharray": "4 3"}
+        return tag("path", d=f"M{num(x - 4)} {num(middle)}h18", **look)
+    if isinstance(mark, Points):
+        look = {"fill": colour}
+        if mark.hollow:
+            look = {"fill": variable("paper"), "stroke": colour, "stroke_width": 2}
+        return tag("circle", cx=float(x + 7), cy=float(middle), r=4.5, **look)
+    return tag("rect", x=x, y=middle - 4, width=14, height=8, rx=2, fill=colour)
 
 
 def _gutter(frame: Frame) -> float:
