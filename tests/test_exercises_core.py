@@ -97,6 +97,12 @@ def test_hints_come_one_after_another_and_stay_at_the_last(lab):
     ]
 
 
+def test_only_the_last_hint_says_where_to_go_on(lab):
+    said = [exercises.hint("9.9").splitlines()[1:] for _ in range(4)]
+    last = ['That was the last; solution("9.9") shows an answer.']
+    assert said == [[], [], last, last]
+
+
 def test_reset_forgets(lab):
     exercises.check("9.9", double)
     exercises.reset("9.9")

@@ -66,11 +66,16 @@ def check(id: str, answer: Callable) -> Verdict:
 
 
 def hint(id: str) -> Text:
-    """Show the next hint: first a question, then the idea, then almost the code."""
+    """Show the next hint: first a question, then the idea, then almost the code.
+
+    The last one is shown again and again, and says how to go on.
+    """
     exercise, progress = _find(id), Progress()
     used = min(progress.read().get(exercise.id, {}).get("hints", 0), len(exercise.hints) - 1)
     note = progress.update(exercise.id, hints=used + 1)
-    return Text(f"Hint {used + 1} of {len(exercise.hints)}: {exercise.hints[used]}{note}")
+    is_last = used + 1 == len(exercise.hints)
+    more = f'\nThat was the last; solution("{exercise.id}") shows an answer.' if is_last else ""
+    return Text(f"Hint {used + 1} of {len(exercise.hints)}: {exercise.hints[used]}{more}{note}")
 
 
 def solution(id: str) -> Text:
