@@ -187,7 +187,8 @@ def _text(mark: m.Text, frame: Frame) -> str:
 @draw.register
 def _cells(mark: Cells, frame: Frame) -> str:
     parts = []
-    opacity = 0.55 if mark.strong else 0.2
+    # Ink on any role stays readable (4.5 : 1) on either page.
+    opacity = 0.45 if mark.strong else 0.2
     for i, (x, y) in enumerate(zip(mark.x, mark.y, strict=True)):
         left, top, width, height = box(frame, x, x + mark.width, y, y + mark.height)
         colour = variable(mark.roles[i])
