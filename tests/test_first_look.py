@@ -11,7 +11,7 @@ from labkit import choose_qparams, pack, quantize
 from labkit.data import load_mnist, verified
 from labkit.explorers import first_look
 from labkit.explorers.panel import positions
-from labkit.explorers.scene import Axis, Cells, Image, Points
+from labkit.explorers.scene import Axis, Cells, Image, Points, Text
 from labkit.explorers.svg import render
 from labkit.zoo import mnist_mlp
 
@@ -116,6 +116,19 @@ def test_the_curve_marks_the_chosen_point_and_axes_stay(state):
     assert (curve.x, curve.y) == (axes.x, axes.y)
     assert isinstance(curve.y, Axis)
     assert render(scene).startswith("<svg")
+
+
+@EVERY_STATE
+def test_the_curve_gives_nothing_away(state):
+    curve = scene_at(state).rows[0][1]
+    reached = [bits for bits in first_look.WIDTHS if bits >= state.bits]
+    drawn = [tuple(mark.x) for mark in curve.marks if isinstance(mark, Points) and len(mark.tips)]
+    # The float network is always there; the other way only after switching to it.
+    curves = 1 if state.granularity == "tensor" else 2
+    assert drawn == [tuple(reached)] * (curves if reached else 0) + [(curve.x.ticks[-1],)]
+    names = [mark.text for mark in curve.marks if isinstance(mark, Text)]
+    wanted = ["one scale per layer", "one scale per neuron"][:curves]
+    assert names == (wanted if state.bits == 2 else [])
 
 
 def test_what_the_notebook_says():

@@ -198,7 +198,8 @@ def _wall(now: Measured) -> Plot:
         said = [str(answer) if good else f"✗ {answer}" for answer in answers]
         tips = [_tip(_shown()[place], labels, now) for place in places]
         marks.append(Cells(x, y, roles=role, strong=not good, tips=tips))
-        marks.append(Cells(x, y, said, role, height=0.3, size=13, strong=not good))
+        # Not strong as well: two strong fills, one on the other, would swallow the words.
+        marks.append(Cells(x, y, said, role, height=0.3, size=13))
     marks.extend(_pictures())
     marks.extend(Text(d + 0.5, _ROWS + 0.12, str(d), "muted", bold=True) for d in range(10))
     title = f"{sum(right)} of these {len(right)} are read correctly (true digit above)"
@@ -220,17 +221,8 @@ def _curve(state: State, now: Measured) -> Plot:
     interval = [100 * now.accuracy.low, 100 * now.accuracy.high]
     whole = 100 * measure(FLOAT_BITS).accuracy.value
     marks: list[Mark] = [Rule(10, "guessing", axis="y")]
-    names: list[Mark] = []
-    # The chosen one last: on top.
-    for name in sorted(GRANULARITIES, key=lambda name: name == state.granularity):
-        chosen, words = name == state.granularity, GRANULARITIES[name]
-        colour = "quantized" if chosen else "range"
-        percent = [100 * measure(bits, name).accuracy.value for bits in WIDTHS]
-        tips = [f"{bits} bits, {words}\n{measure(bits, name).accuracy}" for bits in WIDTHS]
-        marks.append(Line(WIDTHS, percent, colour, width=2.5 if chosen else 1.5))
-        marks.append(Points(WIDTHS, percent, colour, size=4 if chosen else 3, tips=tips))
-        names.append(Text(2.5, percent[0], words, colour, "start", bold=chosen, dy=5))
-    marks.extend(names)
+    for name in _compared(state):
+        marks.extend(_reached(state, name))
     tips = [f"as trained\n{measure(FLOAT_BITS).accuracy}"]
     marks.append(Points([_FLOAT_AT], [whole], "float", size=5, tips=tips))
     marks.append(Line([at, at], interval, role, width=3))
@@ -239,6 +231,33 @@ def _curve(state: State, now: Measured) -> Plot:
     x = Axis("bits per weight", 1.6, 9.8, ticks=(*WIDTHS, _FLOAT_AT), labels=ticks)
     y = Axis("accuracy on 1000 test digits", 0, 100, unit="%", ticks=range(0, 101, 20))
     return Plot(marks, x, y, height=452)
+
+
+def _compared(state: State) -> list[str]:
+    """Whose curves are drawn, the chosen one last: on top.
+
+    One scale per layer comes first in the story, so that it is alone until the learner switches.
+    """
+    return ["tensor"] if state.granularity == "tensor" else ["tensor", state.granularity]
+
+
+def _reached(state: State, name: str) -> list[Mark]:
+    """One curve down to the chosen bits and no further: what comes next is for the learner."""
+    widths = [bits for bits in WIDTHS if bits >= state.bits]
+    if not widths:
+        return []
+    chosen, words = name == state.granularity, GRANULARITIES[name]
+    colour = "quantized" if chosen else "range"
+    percent = [100 * measure(bits, name).accuracy.value for bits in widths]
+    tips = [f"{bits} bits, {words}\n{measure(bits, name).accuracy}" for bits in widths]
+    marks: list[Mark] = [
+        Line(widths, percent, colour, width=2.5 if chosen else 1.5),
+        Points(widths, percent, colour, size=4 if chosen else 3, tips=tips),
+    ]
+    # Further right the curves are too close for two names; the title names the chosen one.
+    if widths[0] == WIDTHS[0]:
+        marks.append(Text(2.5, percent[0], words, colour, "start", bold=chosen, dy=5))
+    return marks
 
 
 @cache
