@@ -15,7 +15,6 @@ from labkit.affine import (
     choose_qparams,
     dequantize,
     quantize,
-    representable_range,
 )
 from labkit.explorers.panel import Panel, bits_slider, choice
 from labkit.explorers.scene import (
@@ -66,7 +65,7 @@ def controls() -> dict[str, Any]:
 def scene(state: State) -> Scene:
     """The chosen subject before and after it is stored in a few bits.
 
-    >>> scene(State(2, "photo")).readout("grey levels").value
+    >>> scene(State(2, "photo")).readout("gray levels").value
     4
     """
     if state.subject not in SUBJECTS:
@@ -95,7 +94,7 @@ def weights() -> Tensor:
 
 @cache
 def photograph() -> Tensor:
-    """A grey photograph (150, 128), float32 in 0..1, made smaller by averaging 4 × 4 pixels.
+    """A gray photograph (150, 128), float32 in 0..1, made smaller by averaging 4 × 4 pixels.
 
     Commodore Grace M. Hopper, U.S. Navy, 1984 (public domain), which comes with matplotlib.
 
@@ -107,9 +106,9 @@ def photograph() -> Tensor:
 
     with get_sample_data("grace_hopper.jpg") as file:
         colours = imread(file, format="jpg")
-    grey = colours.astype(np.float64) @ (0.299, 0.587, 0.114) / 255
-    rows, columns = (length // _SQUARE for length in grey.shape)
-    squares = grey[: rows * _SQUARE, : columns * _SQUARE].reshape(rows, _SQUARE, columns, _SQUARE)
+    gray = colours.astype(np.float64) @ (0.299, 0.587, 0.114) / 255
+    rows, columns = (length // _SQUARE for length in gray.shape)
+    squares = gray[: rows * _SQUARE, : columns * _SQUARE].reshape(rows, _SQUARE, columns, _SQUARE)
     return torch.from_numpy(squares.mean(axis=(1, 3)).astype(np.float32))
 
 
@@ -119,47 +118,61 @@ def _numbers(bits: int) -> Scene:
     codes = quantize(values, qparams)
     kept = dequantize(codes, qparams)
     error = (values - kept).abs().max().item()
-    low, high = (end.item() for end in representable_range(qparams))
-    left = len(quantize(weights(), qparams).unique())
+    end = qparams.scale.item() * qparams.quant_max
+    left = len(codes.unique())
     return Scene(
         f"The first eight weights of the last layer, kept in {bits} bits each",
         [_table(values, codes, kept, bits), _number_line(values, kept, qparams)],
         readouts=[
             Readout(
-                "different weights left",
+                "different numbers left",
                 left,
-                f"of {weights().numel():,}",
+                f"of {len(values.unique())}",
                 "measured",
                 "quantized",
             ),
             Readout("step of the grid", qparams.scale.item(), "", "computed", digits=3),
             Readout("largest error here", error, "", "measured", "error", digits=3),
-            Readout("reach of the grid", f"{low:.2f} to {high:.2f}".replace("-", "−")),
+            Readout("levels in use", f"−{end:.2f} to {end:.2f}"),
         ],
+        formulas=[_complement(codes.tolist(), bits)],
         description="Each weight moves to the nearest value that the grid has.",
     )
 
 
 def _table(values: Tensor, codes: Tensor, kept: Tensor, bits: int) -> Plot:
     x = [1.6 + column for column in range(_SHOWN)]
-    patterns = [f"{code & (2**bits - 1):0{bits}b}" for code in codes.tolist()]
     rows = (
         ("32-bit float", "float", [_signed(v) for v in values.tolist()]),
-        ("stored bits", "range", patterns),
+        ("code", "quantized", [_signed(code, 0) for code in codes.tolist()]),
+        ("stored bits", "range", [_pattern(code, bits) for code in codes.tolist()]),
         ("stands for", "quantized", [_signed(v) for v in kept.tolist()]),
         ("error", "error", [_signed(v) for v in (values - kept).tolist()]),
     )
     marks: list[Mark] = []
     for number, (name, role, labels) in enumerate(rows):
-        y = [3 - number] * _SHOWN
+        y = [len(rows) - 1 - number] * _SHOWN
         marks.append(Cells(x, y, labels, role, width=0.96, height=0.9, size=14))
         marks.append(Text(1.45, y[0] + 0.45, name, role, "end", bold=True, dy=5))
-    ends = Axis("", 0, 9.6, show=False), Axis("", 0, 4, show=False)
-    return Plot(marks, *ends, height=170, grid="none")
+    ends = Axis("", 0, 9.6, show=False), Axis("", 0, len(rows), show=False)
+    return Plot(marks, *ends, height=212, grid="none")
+
+
+def _pattern(code: int, bits: int) -> str:
+    """The bits of a code in two's complement."""
+    return f"{code % 2**bits:0{bits}b}"
+
+
+def _complement(codes: list[int], bits: int) -> str:
+    """Say how the first negative code is written in bits."""
+    code = next(code for code in codes if code < 0)
+    sum_ = f"{code % 2**bits} − {2**bits} = {_signed(code, 0)}"
+    return f"negative codes are stored in two's complement: {_pattern(code, bits)} is {sum_}"
 
 
 def _number_line(values: Tensor, kept: Tensor, qparams: QParams) -> Plot:
-    grid = dequantize(torch.arange(qparams.quant_min, qparams.quant_max + 1), qparams)
+    # Symmetric weights never get the lowest code: the largest of them has the highest, or minus it.
+    grid = dequantize(torch.arange(-qparams.quant_max, qparams.quant_max + 1), qparams)
     before, after = values.tolist(), kept.tolist()
     tips = [f"{_signed(v, 6)}\nbecomes {_signed(k, 6)}" for v, k in zip(before, after, strict=True)]
     marks: list[Mark] = [
@@ -185,7 +198,7 @@ def _photo(bits: int) -> Scene:
     nbytes, whole = pack(codes, bits).numel(), pixels.numel() * pixels.element_size()
     rows, columns = pixels.shape
     return Scene(
-        f"A photograph of {rows} × {columns} grey values, kept in {bits} bits each",
+        f"A photograph of {rows} × {columns} gray values, kept in {bits} bits each",
         [
             [
                 _picture(_original(), "32-bit floats"),
@@ -194,12 +207,12 @@ def _photo(bits: int) -> Scene:
             ]
         ],
         readouts=[
-            Readout("grey levels", 2**bits, "", "computed", "quantized"),
+            Readout("gray levels", 2**bits, "", "computed", "quantized"),
             Readout("size", nbytes, "bytes", "measured"),
             Readout("as 32-bit floats", whole, "bytes", "measured", "float"),
             Readout("compression", f"{whole / nbytes:.2f}", "×", "computed"),
         ],
-        description="The photograph, the same with few grey levels, and one row of both as curves.",
+        description="The photograph, the same with few gray levels, and one row of both as curves.",
     )
 
 
@@ -225,7 +238,7 @@ def _profile(before: Tensor, after: Tensor) -> Plot:
         Steps(edges, after, "quantized", "stored", width=2),
         Line([edge + 0.5 for edge in edges[:-1]], before, "float", "photograph", width=1.5),
     ]
-    x, y = Axis("pixel along the dashed row", 0, len(before)), Axis("grey value", 0, 1)
+    x, y = Axis("pixel along the dashed row", 0, len(before)), Axis("gray value", 0, 1)
     return Plot(marks, x, y, height=350, weight=1.35)
 
 
