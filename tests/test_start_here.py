@@ -4,11 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import labkit
 from labkit import data, evaluate, packing
-from labkit.explorers import first_look
+from labkit.explorers import fewer_bits, first_look
+from labkit.zoo import mnist_mlp
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 # The edges of the document's section 8, as parent: children, by its own letters.
@@ -101,3 +103,37 @@ def test_the_numbers_in_the_text(cells):
     ratio = float_.nbytes / first_look.measure(8).nbytes
     assert f"{ratio:.2f} ×" in cells["why"]
     assert f"{ratio:.2f} ×" in cells["recap"]
+
+
+def test_how_many_codes_are_0_with_a_scale_for_each_neuron(cells):
+    net, zeros = mnist_mlp(), []
+    for layer in (net.fc1, net.fc2, net.fc3):
+        weight = np.abs(layer.weight.detach().double().numpy())
+        # At 2 bits the step is a neuron's largest weight; what is below its half becomes 0.
+        zeros.append(f"{(weight < weight.max(axis=1, keepdims=True) / 2).mean():.0%}")
+    assert zeros == ["90%", "86%", "70%"]
+    assert "90 % are still 0" in cells["proof-axis-saw"]
+    assert "90 % of the first layer's codes are still 0" in cells["recap"]
+
+
+def test_the_wall_in_the_photograph(cells):
+    pixels = fewer_bits.photograph().double().numpy()
+    for bits, said in {3: "3 bits the patch has 2", 5: "5 bits 5", 6: "6 bits 9", 8: "33"}.items():
+        codes = np.rint(pixels * (2**bits - 1))
+        assert len(np.unique(codes[20:45, 100:128])) == int(said.split()[-1])
+        assert said in cells["photo-limit"]
+    assert 0 <= pixels.min() <= pixels.max() == 1
+    assert 255 * np.abs(codes / 255 - pixels).max() <= 0.5
+
+
+def test_a_help_line_runs_once_its_comment_sign_is_gone(cells):
+    lines = cells["exercise-1-help"].splitlines()
+    for number in range(1, len(lines)):
+        assert lines[number].startswith("# ")
+        opened = [*lines[:number], lines[number][2:], *lines[number + 1 :]]
+        compile("\n".join(opened), "cell", "exec")
+        assert lines[number][2:].split("(")[0] in cells["imports"]
+
+
+def test_the_prose_is_spelled_in_one_way(cells):
+    assert [name for name, text in cells.items() if re.search("grey", text, re.IGNORECASE)] == []
