@@ -10,6 +10,7 @@ from labkit.explorers.layouts_view import (
     ROLES,
     State,
     controls,
+    exact_q4_0,
     half_scale_errors,
     place,
     raw_bytes,
@@ -83,5 +84,14 @@ def test_bits_per_weight_and_the_price_of_half_precision():
     np.testing.assert_allclose(
         half_scale_errors().numpy(), np.abs(half / peaks - 1), rtol=1e-6, atol=1e-9
     )
+    # What makes Q4_0 err less than the symmetric grid is its rule, not its half-precision scale.
+    peaks = peaks[:, None].astype(np.float64)
+    codes = np.clip(np.floor(BLOCKS.numpy() / peaks + 8.5), 0, 15) - 8
+    np.testing.assert_allclose(exact_q4_0().numpy(), codes * peaks, rtol=1e-6)
+    exact, half, onnx = (
+        (back - BLOCKS).square().mean().item()
+        for back in (exact_q4_0(), stored().back["Q4_0"], stored().back["ONNX int4"])
+    )
+    assert half == pytest.approx(exact, rel=1e-4) and exact < 0.8 * onnx
     # Half precision keeps 11 significant bits, so rounding moves a scale by at most 2^-11.
     assert 4e-4 < half_scale_errors().max() <= 2**-11

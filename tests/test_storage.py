@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from itertools import pairwise
 
 import pytest
 import torch
@@ -74,6 +75,18 @@ def test_smaller_groups_cost_more_and_err_less():
             sizes, errors = [m.nbytes for m in row], [m.mse for m in row]
             assert sizes == sorted(sizes, reverse=True)
             assert errors == sorted(errors)
+
+
+def test_what_the_notebook_says_about_groups():
+    many, few = measure(uniform(4, 32), "layer"), measure(uniform(5, 256), "layer")
+    assert few.bits_per_weight == pytest.approx(many.bits_per_weight, abs=0.02)
+    assert (round(few.relative, 1), round(many.relative, 1)) == (5.2, 7.4)
+    # The bend: down to groups of 128, shorter ones gain more for each bit than one bit more does.
+    row = [measure(uniform(4, group), "layer") for group in (0, 784, 256, 128, 64, 32, 16)]
+    more = measure(uniform(5, 0), "layer")
+    one_bit = math.log(row[0].relative / more.relative) / (more.nbytes - row[0].nbytes)
+    gains = [math.log(a.relative / b.relative) / (b.nbytes - a.nbytes) for a, b in pairwise(row)]
+    assert [gain > one_bit for gain in gains] == [True, True, True, False, False, False]
 
 
 def test_the_panel_follows_its_sliders():

@@ -20,7 +20,7 @@ FLOATS = {"FP8 E4M3": "e4m3", "FP8 E5M2": "e5m2", "FP4 E2M1": "e2m1"}
 MXS = {"MX FP8": "e4m3", "MX FP6": "e2m3", "MX FP4": "e2m1"}
 FAMILIES = ("uniform", "k-means", "NF4", *FLOATS, *MXS)
 BLOCKS = (16, 32, 64, 128, 256, WHOLE)
-BLOCK_NAMES = {16: "16", 32: "32", 64: "64", 128: "128", 256: "256", WHOLE: "whole tensor"}
+BLOCK_NAMES = {16: "16", 32: "32", 64: "64", 128: "128", 256: "256", WHOLE: "all"}
 
 
 @dataclass(frozen=True)

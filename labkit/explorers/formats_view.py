@@ -31,7 +31,7 @@ from labkit.formats import MX_SCALE_MODES, Format
 SHOWN = 64
 BINS = 121
 END = 0.25
-SMALLEST_GAP, LARGEST_GAP = 1e-5, 0.5
+SMALLEST_GAP, LARGEST_GAP = 2e-4, 0.4
 
 
 def controls() -> dict:
@@ -77,7 +77,9 @@ def scene(state: State) -> Scene:
     state = settled(state)
     now = measure(make(state), state.data)
     levels, values, back = _block(make(state), state.data)
-    size = "" if state.family == "k-means" else f", {BLOCK_NAMES[state.block]} weights per scale"
+    size = f", {state.block} weights per scale" if state.block else ", one scale"
+    if state.family == "k-means":
+        size = ""
     name = (
         state.family
         if state.family not in ("uniform", "k-means")
@@ -87,22 +89,18 @@ def scene(state: State) -> Scene:
         size += f", scale mode {state.scale_mode}"
     bits = f"{now.bits_per_weight:.4f}".rstrip("0").rstrip(".")
     return Scene(
-        f"{name}{size.replace(', whole tensor weights per scale', ', one scale')}",
-        [
-            _number_line(state, levels, values, back),
-            _gaps(levels),
-            _compared(state, now),
-        ],
+        f"{name}{size}",
+        # The comparison comes first: it stays in sight of the buttons on a small screen.
+        [_compared(state, now), _number_line(state, levels, values, back), _gaps(levels)],
         readouts=[
             Readout("bits per weight", bits, "", "measured", "quantized"),
             Readout("signal to noise", f"{now.sqnr_db:.2f}", "dB", "measured"),
             Readout("relative error", now.relative, "%", "measured", "error", 3),
-            Readout("mean squared error", now.mse, "", "measured", "error", 3),
             Readout("levels of this grid", len(levels), "", "computed"),
         ],
         formulas=[_stored(now)],
-        description="Histogram of the weights with the levels of the grid of one block; half the "
-        "gap between levels along the same axis; every format's error against bits per weight.",
+        description="Every format's error against bits per weight; histogram of the weights with "
+        "the levels of the grid of one block; half the gap between levels along the same axis.",
     )
 
 
@@ -152,7 +150,8 @@ def _number_line(state: State, levels: Tensor, values: Tensor, back: Tensor) -> 
         Points(values, [1.54] * len(values), "float", size=3, tips=pairs),
     ]
     share = Axis("share of weights", 0, 1.62, ticks=(0, 0.5, 1), labels=("0", "half", "peak"))
-    return Plot(marks, Axis("weight", -END, END), share, height=250)
+    # The weights along this axis are written under the next plot, which shares it.
+    return Plot(marks, Axis("weight", -END, END, show=False), share, height=160)
 
 
 def _gaps(levels: Tensor) -> Plot:
@@ -162,17 +161,18 @@ def _gaps(levels: Tensor) -> Plot:
     seen = ends[1:] > ends[:-1]
     edges = torch.cat([ends[:-1][seen], ends[1:][seen][-1:]])
     return Plot(
-        [Steps(edges, half[seen], "error", "half the gap between two levels")],
-        Axis("weight", -END, END),
+        [Steps(edges, half[seen], "error")],
+        Axis("weight", -END, END, ticks=(-0.2, -0.1, 0, 0.1, 0.2)),
         Axis(
-            "largest error",
+            "half the gap between two levels",
             SMALLEST_GAP,
             LARGEST_GAP,
             scale="log",
-            ticks=(1e-4, 1e-2),
-            labels=("10⁻⁴", "0.01"),
+            ticks=(1e-3, 1e-2, 1e-1),
+            # As wide as the numbers of the plot above, so that both axes start in one place.
+            labels=("10⁻³", "10⁻²", "10⁻¹"),
         ),
-        height=150,
+        height=180,
     )
 
 
@@ -196,8 +196,8 @@ def _compared(state: State, now: Measured) -> Plot:
     return Plot(
         marks,
         Axis("bits per weight, everything counted", 1.5, 10.8, ticks=range(2, 11)),
-        Axis("relative error", 0.2, 300, unit="%", scale="log"),
-        height=290,
+        Axis("relative error", 0.3, 150, unit="%", scale="log"),
+        height=240,
         grid="both",
     )
 

@@ -20,7 +20,7 @@ from labkit.formats import Encoded, Uniform
 from labkit.layouts import BLOCK, decode_q4_0, decode_q8_0, encode_q4_0, encode_q8_0
 
 ONNX = Uniform(4, BLOCK, symmetric=True)
-HALF_ULP = 2.0**-11
+APART = 1.5
 ROLES = {"ONNX int4": "quantized", "Q4_0": "code3", "Q8_0": "code2"}
 
 
@@ -70,10 +70,20 @@ def half_scale_errors() -> Tensor:
     >>> bool(half_scale_errors().max() <= 2**-11)
     True
     """
-    blocks = weights().reshape(-1, BLOCK)
-    exact = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1) / -8
+    exact = _exact_scales()
     half = stored().q4[:, :2].contiguous().view(torch.float16).squeeze(-1)
     return ((half.double() - exact.double()) / exact.double()).abs()
+
+
+def exact_q4_0() -> Tensor:
+    """Return the layer as Q4_0 would give it back if it kept its scales in float32, by block.
+
+    >>> exact_q4_0().shape
+    torch.Size([6272, 32])
+    """
+    packed = stored().q4[:, 2:]
+    codes = torch.cat([packed & 15, packed >> 4], dim=-1).float() - 8
+    return codes * _exact_scales().unsqueeze(-1)
 
 
 def controls() -> dict:
@@ -156,13 +166,20 @@ def raw_bytes(layout: str, block: int) -> tuple[list[int], list[int]]:
     return data[:2], data[2:]
 
 
+def _exact_scales() -> Tensor:
+    """Q4_0's scale of every block before it is rounded to half precision."""
+    blocks = weights().reshape(-1, BLOCK)
+    return blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1) / -8
+
+
 def _bytes(state: State) -> Plot:
     marks: list = []
     for row, layout in enumerate(ROLES):
         base = 6.4 - 3.0 * row
         scale, codes = raw_bytes(layout, state.block)
         own = layout == "ONNX int4"
-        shift = 4 if own else 2
+        # Bytes that stand in another tensor stand apart.
+        shift = 4 + APART if own else 2
         kind = "float32, in a tensor of its own" if own else "half precision, in front of the codes"
         marks.append(
             Cells(
@@ -200,6 +217,8 @@ def _bytes(state: State) -> Plot:
             Text(shift + j + 0.47, base - 0.55, f"{b:02x}", "muted", size=11)
             for j, b in enumerate(codes)
         ]
+        if own:
+            marks.append(Text(2, base - 0.55, "other tensor", "muted", size=11))
         total = len(scale) + len(codes)
         marks.append(Text(-6.6, base + 1.05, layout, ROLES[layout], "start", 14, True))
         marks.append(Text(-6.6, base + 0.2, f"{total} bytes", "muted", "start", 12))
@@ -207,7 +226,7 @@ def _bytes(state: State) -> Plot:
         marks,
         Axis("byte", -6.6, 36.2, show=False),
         Axis("layout", -0.5, 8.4, show=False),
-        title="Number of the value in each half byte (low half below); grey: the scale",
+        title="Number of the value in each half byte (low half below); dark grey: the scale",
         height=270,
         grid="none",
     )

@@ -22,7 +22,7 @@ from labkit.formats import Encoded, Format, Uniform
 WIDTHS = range(2, 9)
 WHOLE = 0
 GROUPS = (16, 32, 64, 128, 256, 784, WHOLE)
-GROUP_NAMES = ("16", "32", "64", "128", "256", "784 = one row", "whole tensor")
+GROUP_NAMES = ("16", "32", "64", "128", "256", "784 (row)", "all")
 DATA = (("trained layer", "layer"), ("normal", "normal"), ("with outliers", "outliers"))
 
 
@@ -146,9 +146,9 @@ def scene(state: State) -> Scene:
     '5.125'
     """
     now = measure(uniform(state.bits, state.group, state.symmetric), state.data)
-    name = GROUP_NAMES[GROUPS.index(state.group)]
+    how = f"group size {state.group}" if state.group else "one scale for the whole tensor"
     return Scene(
-        f"“{state.bits}-bit” with group size {name} is {_bpw(now)} bits per weight",
+        f"“{state.bits}-bit” with {how} is {_bpw(now)} bits per weight",
         [[_stack(state), _curve(state)]],
         readouts=[
             Readout("bits per weight", _bpw(now), "", "measured", "quantized"),
