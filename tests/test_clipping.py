@@ -5,13 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from labkit.errors import optimal_gaussian_step, uniform_sqnr_db
+from labkit import choose_qparams
+from labkit.data import load_mnist
+from labkit.errors import optimal_gaussian_step, quantization_error, uniform_sqnr_db
 from labkit.explorers import clipping, decibels, outlier
 from labkit.explorers.clip_curve import CLIPS, curve, lowest, make_grid, measure
-from labkit.explorers.drawing.marks import Line, Points, Stems, Steps
+from labkit.explorers.drawing.frame import formula_lines, picture_height
+from labkit.explorers.drawing.marks import Line, Points, Stems, Steps, Text
 from labkit.explorers.panel import positions, sweep
 from labkit.explorers.svg import render
 from labkit.explorers.values import COUNT, SETS, values
+from labkit.zoo import mnist_mlp
 
 
 def errors_of(name: str, bits: int, clip: float, grid: str) -> tuple[np.ndarray, np.ndarray, float]:
@@ -31,7 +35,7 @@ def errors_of(name: str, bits: int, clip: float, grid: str) -> tuple[np.ndarray,
 
 
 def test_the_scene_says_what_numpy_says_at_every_position():
-    axes = set()
+    axes, heights = set(), set()
     for state, scene in sweep(clipping.scene, clipping.State(), clipping.controls()):
         error, outside, step = errors_of(state.data, state.bits, state.clip, state.grid)
         squared, n = error**2, len(error)
@@ -40,20 +44,68 @@ def test_the_scene_says_what_numpy_says_at_every_position():
             "of it rounding": squared[~outside].sum() / n,
             "of it clipping": squared[outside].sum() / n,
             "prediction s²/12": step**2 / 12,
+            "step s": step,
         }
         for label, value in right.items():
             assert scene.readout(label).value == pytest.approx(value, rel=1e-3, abs=1e-8), state
         parts = [scene.readout(f"of it {part}").value for part in ("rounding", "clipping")]
         assert sum(parts) == scene.readout("mean squared error").value
-        signal = np.mean(values(state.data).ordered ** 2)
-        noise = scene.readout("mean squared error").value
-        assert scene.readout("signal to noise").value == pytest.approx(
-            10 * math.log10(signal / noise)
-        )
         # No value inside the grid errs by more than half a step.
         assert np.abs(error[~outside]).max(initial=0) <= step / 2 * (1 + 1e-9)
         axes.add(tuple((plot.x, plot.y) for row in scene.rows for plot in row))
+        heights.add(picture_height(scene))
     assert len(axes) == 1, "axes stay where they are"
+    assert len(heights) == 1, "and so does everything below the picture"
+    # The whole picture and the sliders fit on a small screen.
+    assert max(heights) < 660
+
+
+def test_pictures_keep_their_height_at_every_position_of_a_slider():
+    heights = set()
+    for clip in CLIPS:
+        # The largest set and the widest numbers.
+        scene = clipping.scene(clipping.State(data="fc1", bits=8, clip=float(clip), grid="zero"))
+        assert len(formula_lines(scene)) == 2, scene.formulas
+        heights.add(picture_height(scene))
+    assert len(heights) == 1
+    for module in (decibels, outlier):
+        scenes = [
+            module.scene(module.State(**fields))
+            for fields in positions(module.controls())
+            if fields.get("distance", 5) in (5, 17, 50)
+        ]
+        assert len({picture_height(scene) for scene in scenes}) == 1
+
+
+def test_bars_that_leave_the_picture_say_how_high_they_are():
+    for data, clip, words in (("relu", 5.0, "↑ up to 5.9"), ("normal", 3.0, "")):
+        scene = clipping.scene(clipping.State(data=data, bits=4, clip=clip))
+        assert "".join(mark.text for mark in scene.marks(Text)) == words
+        error, outside, step = errors_of(data, 4, clip, "half")
+        bars = np.histogram(error[~outside] / step, 60, (-1.5, 1.5))[0] * 20 / len(error)
+        assert (bars.max() > clipping.TOP) == bool(words)
+        assert not words or f"{bars.max():.1f}" in words
+
+
+def test_what_the_notebook_says_about_the_weights_that_never_moved():
+    trained, start = mnist_mlp().fc1.weight.detach(), mnist_mlp(trained=False).fc1.weight.detach()
+    still = trained == start
+    black = (load_mnist().train_images.flatten(1) == 0).all(0)
+    assert still.double().mean().item() == pytest.approx(1 / 6, abs=0.005)
+    assert still[:, black].all() and still[:, ~black].double().mean() < 0.02
+    assert start.abs().max().item() == pytest.approx(1 / 28, abs=1e-4)
+    assert 1 / 28 / values("fc1").sigma == pytest.approx(0.86, abs=0.005)
+
+
+def test_the_layer_and_the_picture_are_quantized_alike():
+    weights = mnist_mlp().fc1.weight.detach()
+    grid = choose_qparams(weights, 3, symmetric=True, signed=True, scale_rule="full")
+    error = quantization_error(weights, grid).mse / values("fc1").sigma ** 2
+    assert error == pytest.approx(measure("fc1", 3, values("fc1").amax, "zero").report.mse)
+    # Two bits at 1.6 σ lose 16 % of the signal.
+    lost = measure("fc1", 2, 1.6, "zero").report.mse / values("fc1").power
+    assert round(100 * lost) == 16
+    assert curve("fc1", 2, "zero").best == 1.6
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -140,6 +192,25 @@ def test_what_the_notebook_says_about_ranges():
     assert double[1] / double[0] == pytest.approx(4, rel=0.05)
 
 
+def test_what_the_notebook_says_about_bits_and_ranges():
+    wide, narrow = (
+        {
+            name: [decibels.sqnr(name, bits, decibels.State(clip=k)) for bits in (2, 8)]
+            for name in decibels.SHOWN
+        }
+        for k in (4.0, 2.0)
+    )
+    assert all(narrow[name][0] > wide[name][0] for name in decibels.SHOWN)
+    rises = {name: narrow[name][1] > wide[name][1] for name in decibels.SHOWN}
+    assert rises == {"laplace": False, "normal": False, "uniform": True, "fc1": False}
+    for bits in range(2, 9):
+        end = math.sqrt(3) * (1 - 2**-bits)
+        assert lowest("uniform", bits)[0] == pytest.approx(end, abs=0.006)
+    outliers_grid = outlier.choose(8, 50, "best")
+    top = (255 - outliers_grid.zero_point.item()) * outliers_grid.scale.item()
+    assert top == pytest.approx(43, abs=0.5)
+
+
 def test_what_the_notebook_says_about_the_prediction():
     for name in SETS:
         ratio = {}
@@ -159,6 +230,7 @@ def test_what_the_notebook_says_about_the_prediction():
 def test_decibels_at_every_position():
     for state, scene in sweep(decibels.scene, decibels.State(), decibels.controls()):
         lines = {line.role: line for line in scene.marks(Line)}
+        assert min(min(line.y) for line in lines.values()) > -15, "all of it is on the axis"
         for name, role in decibels.SHOWN.items():
             for bits, drawn in zip(decibels.BITS, lines[role].y, strict=True):
                 clip = lowest(name, int(bits))[0] if state.ends == "best" else state.clip

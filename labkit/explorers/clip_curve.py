@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from labkit.affine import QParams, fake_quantize, qparams_from_range, representable_range
-from labkit.errors import ErrorReport, decibels, quantization_error
+from labkit.errors import ErrorReport, quantization_error
 from labkit.explorers.drawing.text import short
 from labkit.explorers.values import values
 
@@ -42,7 +42,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What one grid did to a set: the report, the SQNR, each value's error, the count per code.
+    """What one grid did to a set: the report, each value's error, the count per code.
 
     `error` and `outside` are (n,); `levels` and `counts` are (levels,).
 
@@ -51,7 +51,6 @@ class Measured:
     """
 
     report: ErrorReport
-    sqnr_db: float
     error: torch.Tensor
     outside: torch.Tensor
     levels: np.ndarray
@@ -152,7 +151,6 @@ def measure(data: str, bits: int, clip: float, grid: str = "half") -> Measured:
     codes = (back / parameters.scale).round_().to(torch.int64) + parameters.zero_point
     return Measured(
         report,
-        decibels(values(data).power, report.mse),
         back - moved,
         (moved < low) | (moved > high),
         levels_of(parameters, shift),

@@ -28,10 +28,11 @@ from labkit.explorers.scene import (
     Scene,
     Stems,
     Steps,
+    Text,
 )
 from labkit.explorers.values import SETS, Values, values
 
-BINS, REACH, TOP = 60, 1.5, 2.0
+BINS, REACH, TOP = 60, 1.5, 3.5
 TIPS_UP_TO = 5
 FLOOR = 1e-5
 _COUNTS = Axis(
@@ -82,8 +83,8 @@ def controls() -> dict:
         ),
         "grid": choice(
             "grid",
-            [("symmetric", "half"), ("0 has a code", "zero")],
-            tooltip="Levels half a step on either side of 0, or one level at 0",
+            [("no code for 0", "half"), ("0 has a code", "zero")],
+            tooltip="0 half-way between two levels, or all levels half a step lower: one is at 0",
         ),
     }
 
@@ -110,12 +111,13 @@ def scene(state: State) -> Scene:
             Readout("mean squared error", report.mse, "σ²", "measured", "error"),
             Readout("of it rounding", report.rounding_mse, "σ²", "measured", "error"),
             Readout("of it clipping", report.clipping_mse, "σ²", "measured", "range"),
+            Readout("step s", step, "σ", "computed"),
             Readout("prediction s²/12", report.predicted_mse, "σ²", "computed"),
-            Readout("signal to noise", seen.sqnr_db, "dB", "measured"),
         ],
         formulas=[
+            # Always two lines, or the cells below would jump while a slider moves.
             f"s = {span(seen.levels)} / (2^{state.bits} − 1) = {short(step)} σ      "
-            f"{outside:,} of {count:,} values lie outside the grid",
+            f"{outside:,} of {count:,} values outside",
             f"lowest sum: range to {short(shape.best)} σ gives {short(shape.lowest)} σ²      "
             f"range to the largest value: {short(shape.at(data.amax))} σ²",
         ],
@@ -155,7 +157,7 @@ def _values_plot(state: State, seen: Measured) -> Plot:
         Stems(levels[used], counts[used], label="codes", baseline=0.5, size=size, tips=tips),
     ]
     axis = Axis("value", -HIGH, HIGH, unit="σ", ticks=range(-10, 11, 5))
-    return Plot(marks, axis, _COUNTS, "What goes in, where it lands", 310, label_rows=2)
+    return Plot(marks, axis, _COUNTS, "What goes in, where it lands", 250, label_rows=1)
 
 
 def _error_plot(seen: Measured, step: float, count: int) -> Plot:
@@ -169,9 +171,14 @@ def _error_plot(seen: Measured, step: float, count: int) -> Plot:
         Steps(edges, found[:BINS].clip(max=TOP), "error", "rounded", fill=True, width=1.2),
         _MODEL,
     ]
-    y = Axis("density", 0, TOP)
-    title = "The error of each value"
-    return Plot(marks, Axis("error", -REACH, REACH, unit="steps s"), y, title, 230)
+    highest = int(found.argmax())
+    if found[highest] > TOP:
+        beside = edges[highest % BINS + 1] + 0.02
+        words = f"↑ up to {short(float(found[highest]), 2)}"
+        role = "error" if highest < BINS else "range"
+        marks.append(Text(beside, TOP, words, role, anchor="start", dy=11))
+    x = Axis("error of each value", -REACH, REACH, unit="steps s")
+    return Plot(marks, x, Axis("density", 0, TOP, ticks=(0, 1, 2, 3)), height=160)
 
 
 def _curves_plot(state: State, data: Values, report: ErrorReport, shape: Curve) -> Plot:
@@ -188,7 +195,7 @@ def _curves_plot(state: State, data: Values, report: ErrorReport, shape: Curve) 
         marks.insert(-1, Points([state.clip], [report.clipping_mse], "range", size=5))
     x = Axis("where the range ends", 0, HIGH, unit="σ", ticks=range(0, 11, 2))
     y = Axis("MSE", FLOOR, 20, unit="σ²", scale="log", ticks=(1e-4, 1e-3, 1e-2, 0.1, 1, 10))
-    return Plot(marks, x, y, "Rounding against clipping", 310, 1.3, label_rows=2)
+    return Plot(marks, x, y, "Rounding against clipping", 250, 1.3, label_rows=2)
 
 
 @cache

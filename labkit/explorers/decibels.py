@@ -19,7 +19,7 @@ from labkit.explorers.scene import Axis, Line, Plot, Points, Readout, Scene
 from labkit.explorers.values import SETS, values
 
 BITS = np.arange(2, 9)
-SHOWN = {"uniform": "code2", "normal": "float", "laplace": "code3", "fc1": "quantized"}
+SHOWN = {"laplace": "code3", "normal": "float", "uniform": "code2", "fc1": "quantized"}
 """Distribution → colour."""
 _SHORT = {"fc1": "weights of fc1"}
 
@@ -37,7 +37,8 @@ class State:
 
 
 def sqnr(data: str, bits: int, state: State) -> float:
-    """Return the SQNR in dB of a whole set, measured over every value on the symmetric grid.
+    """Return the SQNR in dB of a whole set, measured over every value on the grid without a code
+    for 0.
 
     >>> round(sqnr("uniform", 8, State(ends="best")), 1)
     48.2
@@ -98,14 +99,14 @@ def scene(state: State) -> Scene:
             f"prediction: 20 log10(2^b − 1) + 20 log10(√3 / {short(state.clip)}) "
             f"= 20 log10(2^b − 1) {'+' if offset >= 0 else '−'} {abs(offset):.2f} dB"
         )
-    marks = []
+    # Broad and below: what is measured hides it only in part.
+    marks = [Line(BITS, predicted, "muted", name, 6, dashed=True)]
     for data, role in SHOWN.items():
         name_of = _SHORT.get(data, SETS[data])
         tips = [f"{name_of}, {b} bits\n{v:.2f} dB" for b, v in zip(BITS, rows[data], strict=True)]
         marks += [Line(BITS, rows[data], role, name_of), Points(BITS, rows[data], role, tips=tips)]
-    marks.append(Line(BITS, predicted, "ink", name, 1.8, dashed=True))
     x = Axis("bits", 1.8, 8.2, ticks=tuple(BITS))
-    y = Axis("SQNR", 0, 60, unit="dB")
+    y = Axis("SQNR", -15, 60, unit="dB", ticks=range(-10, 61, 10))
     title = "each range at its best" if best else f"every range ends at {short(state.clip)} σ"
     gain = {data: row[-1] - row[-2] for data, row in rows.items()}
     return Scene(
