@@ -219,7 +219,7 @@ def test_the_panel_moves_x_with_the_tensor_and_switches_the_rule_off():
 
 def test_the_first_panel_fits_a_laptop_with_its_controls():
     """In a window of 1280 × 800 pixels the arithmetic stays in sight while x is dragged."""
-    assert picture_height(number_line.scene(number_line.State())) <= 708
+    assert picture_height(number_line.scene(number_line.State())) <= 680
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ ALL = ("tensor", "bits", "x", "scheme", "signed", "scale_rule")
 _PIXELS = 900
 _MOST_HEADS = 64
 # Controls, plots and arithmetic together are to fit a laptop's window.
-_TALL, _LOW = 218, 192
+_TALL, _LOW = 202, 178
 # Room below the line of the histogram, for the codes.
-_BELOW = 0.3
+_BELOW = 0.33
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _out_of_sight(on: Grid, reach: float) -> list[Text]:
     right = sum(level > reach for level in on.levels)
     words = [(-reach, "start", f"← {left} more, unused"), (reach, "end", f"{right} more, unused →")]
     return [
-        Text(x, 0.16, text, "quantized", anchor, 12, dy=4)
+        Text(x, 0.3, text, "quantized", anchor, 12, dy=4)
         for (x, anchor, text), count in zip(words, (left, right), strict=True)
         if count
     ]
@@ -247,7 +247,7 @@ def _stairs(data: Sample, on: Grid) -> tuple[Mark, ...]:
 
 
 def _microscope(on: Grid, value: Followed) -> Plot:
-    """The followed value between its neighbours, measured in codes."""
+    """The followed value between its neighbors, measured in codes."""
     at = value.steps + on.zero_point
     shown = min(max(at, value.q - 1.55), value.q + 1.55)
     near = [value.q + d for d in (-1, 0, 1)]
