@@ -1,5 +1,6 @@
 """What every committed notebook must look like before anybody runs it."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -89,3 +90,29 @@ def test_it_is_small():
 def test_nothing_of_a_single_machine_is_stored(notebook):
     whole = json.dumps(notebook)
     assert not re.search(r"/(home|root|Users|tmp|work)/", whole)
+
+
+def test_every_offer_of_help_runs_once_its_comment_sign_is_gone(notebook):
+    """A learner who does as the cell says before hint or solution gets help, not a SyntaxError."""
+    sources = ["".join(cell["source"]) for cell in code_cells(notebook)]
+    offers = [
+        (source, line)
+        for source in sources
+        for line in source.splitlines()
+        if re.match(r"# (hint|solution)\(", line)
+    ]
+    assert offers, "no exercise offers a hint"
+    imported = {
+        alias.name
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module == "labkit.exercises"
+        for alias in node.names
+    }
+    for source, line in offers:
+        # What the cell tells the learner to remove; a blank left over would be an IndentationError.
+        told = "# " if '"# "' in source else "#"
+        ready = source.replace(line, line.removeprefix(told), 1)
+        calls = [node for node in ast.walk(ast.parse(ready)) if isinstance(node, ast.Call)]
+        assert len(calls) == 1, line
+        assert ast.unparse(calls[0].func) in imported, line
