@@ -3,9 +3,9 @@
     python lab.py --no-browser      once before, so that everything is installed; then stop it
     python benchmarks/cold_start.py [--times 3]
 
-Each time a fresh server, a fresh kernel and a fresh browser: the clock starts with the command, a
-script opens the address, waits for the kernel, runs the first cells, and stops the clock when a
-slider can be seen. It uses the notebooks in my_lab/, as a learner does.
+Each time a fresh server, a fresh kernel and an open browser with an empty cache: the clock starts
+with the command, a script opens the address, waits for the kernel, runs the first cells, and stops
+the clock when a slider can be seen. It uses the notebooks in my_lab/, as a learner does.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def start() -> tuple[subprocess.Popen, str]:
 
 def once(path: str) -> dict[str, float]:
     """Seconds from the command to each milestone."""
-    marks, begun = {}, time.perf_counter()
+    with driver.chromium(path) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        marks, begun = {}, time.perf_counter()
 
-    def mark(name: str) -> None:
-        marks[name] = time.perf_counter() - begun
+        def mark(name: str) -> None:
+            marks[name] = time.perf_counter() - begun
 
-    process, address = start()
-    try:
-        mark("address printed")
-        with driver.chromium(path) as browser:
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
+        process, address = start()
+        try:
+            mark("address printed")
             page.goto(f"{address}&reset", wait_until="commit")
             page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
             mark("notebook shown")
@@ -71,9 +71,9 @@ def once(path: str) -> dict[str, float]:
                 page.wait_for_timeout(50)
             slider.wait_for(timeout=60_000)
             mark("first slider")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
     return marks
 
 
