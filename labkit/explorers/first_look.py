@@ -139,7 +139,12 @@ def explorer(**fields: Any) -> Panel:
     >>> print(explorer(bits=2).words().splitlines()[2])
     digits read correctly: 15.9 % (measured)
     """
-    return Panel(State(**fields), controls(), scene)
+    return Panel(State(**fields), controls(), scene, limits=_limits)
+
+
+def _limits(state: State) -> dict[str, dict[str, Any]]:
+    # A float has no scale, so there is nothing to choose.
+    return {"granularity": {"disabled": state.bits == FLOAT_BITS}}
 
 
 def _stored(weight: Tensor, bits: int, granularity: str) -> tuple[Tensor, int, int]:

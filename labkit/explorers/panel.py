@@ -33,7 +33,7 @@ from labkit.explorers.controls import (
 )
 from labkit.explorers.drawing.text import short
 from labkit.explorers.scene import Scene
-from labkit.explorers.svg import render
+from labkit.explorers.svg import bare, render, style_sheet
 
 __all__ = [
     "Panel",
@@ -119,7 +119,10 @@ class Panel(widgets.VBox):
         self._picture.add_class("ql-picture")
         self._alert = widgets.HTML(layout=widgets.Layout(width="100%", margin="0"))
         self._alert.add_class("ql-error")
-        super().__init__((*self._controls.values(), self._alert, self._picture))
+        # Apart from the picture: a style element that comes and goes with every step would make
+        # the browser work out the looks of the whole page again.
+        looks = widgets.HTML(style_sheet(), layout=widgets.Layout(display="none"))
+        super().__init__((*self._controls.values(), self._alert, self._picture, looks))
         self.add_class("ql-panel")
         self._take(state)
         for name, control in self._controls.items():
@@ -251,7 +254,7 @@ class Panel(widgets.VBox):
             self._show(error)
             return
         self._scene, self._svg, self._error = scene, picture, ""
-        self._picture.value = picture
+        self._picture.value = bare(picture)
         if self._alert.value:
             self._alert.value = ""
         self._picture.remove_class("ql-stale")

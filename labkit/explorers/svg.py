@@ -88,9 +88,27 @@ def still(picture: str, theme: str = "light") -> str:
     """
     picture = light_or_dark(picture, theme)
     start = picture.find(HITS)
-    picture = picture if start < 0 else picture[:start] + "</svg>"
+    return bare(picture if start < 0 else picture[:start] + "</svg>")
+
+
+def bare(picture: str) -> str:
+    """A rendered picture without its style sheet, for a page that already has `style_sheet`.
+
+    >>> from labkit.explorers.scene import Scene
+    >>> "<style>" in bare(render(Scene("t")))
+    False
+    """
     before, _, rest = picture.partition("<style>")
     return before + rest.partition("</style>")[2] if rest else before
+
+
+def style_sheet() -> str:
+    """The style element of every picture of theme "auto".
+
+    >>> style_sheet().startswith("<style>")
+    True
+    """
+    return f"<style>{theme_css()}{CSS}</style>"
 
 
 def _open(scene: Scene, height: float, key: int) -> str:
