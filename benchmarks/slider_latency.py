@@ -4,8 +4,9 @@
 
 Both draw the same histogram of 100,000 quantized values, in one notebook of one JupyterLab, and are
 stepped in turn, so that a busy moment hits both. The clock starts at the key press inside the page
-and stops at the frame after the picture has changed there (mutation observer, then two animation
-frames). `--explorer` measures one of the lab's own panels in place of the demonstration.
+and stops when the frame with the changed picture has been drawn (mutation observer, the next
+animation frame, then a message that is delivered after that frame's style, layout and paint).
+`--explorer` measures one of the lab's own panels in place of the demonstration.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def draw(bits=4):
     plt.show()
 '''
 
-# Counts from the key press to the frame after the watched element changed.
+# Counts from the key press until the frame in which the watched element changed is drawn.
 CLOCK = """
 ([slider, watched, key]) => new Promise(resolve => {
     let start = null;
@@ -87,8 +88,11 @@ CLOCK = """
         if (!watched.querySelector('svg, img')) return;
         changed = true;
         observer.disconnect();
-        requestAnimationFrame(() => requestAnimationFrame(
-            () => resolve(performance.now() - start)));
+        requestAnimationFrame(() => {
+            const after = new MessageChannel();
+            after.port1.onmessage = () => resolve(performance.now() - start);
+            after.port2.postMessage(0);
+        });
     });
     observer.observe(watched,
         {childList: true, subtree: true, characterData: true, attributes: true});
