@@ -51,13 +51,13 @@ def names(folder):
 
 
 def test_a_new_file_is_copied_and_folders_too(copy):
-    (copy.project / "pictures").mkdir()
-    (copy.project / "pictures" / "a.png").write_bytes(b"\x89PNG")
+    (copy.project / "files").mkdir()
+    (copy.project / "files" / "a.png").write_bytes(b"\x89PNG")
     (copy.project / ".ipynb_checkpoints").mkdir()
     (copy.project / ".ipynb_checkpoints" / "01_a-checkpoint.ipynb").write_text("no")
     assert copy.sync() == []
-    assert (copy.mine / "pictures" / "a.png").read_bytes() == b"\x89PNG"
-    assert names(copy.mine) == ["01_a.ipynb", "pictures"]
+    assert (copy.mine / "files" / "a.png").read_bytes() == b"\x89PNG"
+    assert names(copy.mine) == ["01_a.ipynb", "files"]
 
 
 def test_a_second_sync_writes_no_notebook(copy):
@@ -655,3 +655,12 @@ def test_kernel_settings_are_set_unless_the_learner_chose_otherwise(monkeypatch,
     assert lab.jupyter_environment(tmp_path)["OMP_WAIT_POLICY"] == "PASSIVE"
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert lab.jupyter_environment(tmp_path)["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_the_readmes_pictures_and_a_developers_progress_are_not_copied(copy):
+    (copy.project / "pictures").mkdir()
+    (copy.project / "pictures" / "00.png").write_bytes(b"png")
+    (copy.project / "progress.json").write_text("{}")
+    assert copy.sync() == []
+    assert not (copy.mine / "pictures").exists()
+    assert not (copy.mine / "progress.json").exists()

@@ -10,6 +10,8 @@ import os
 from datetime import date
 from pathlib import Path
 
+# The README's pictures, and what a developer has solved in notebooks/.
+NOT_COPIED = ("pictures", "progress.json")
 MANIFEST = ".lab_manifest.json"
 
 
@@ -112,7 +114,7 @@ def sync(project: Path, mine: Path, today: str | None = None) -> list[str]:
     today = today or date.today().isoformat()
     for source in sorted(path for path in project.rglob("*") if path.is_file()):
         relative = source.relative_to(project)
-        if any(part.startswith((".", "__")) for part in relative.parts):
+        if any(part.startswith((".", "__")) or part in NOT_COPIED for part in relative.parts):
             continue
         name, shown = relative.as_posix(), f"{mine.name}/{relative.as_posix()}"
         target, new, copied = mine / relative, sha256(source), manifest.get(name)
