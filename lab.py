@@ -179,8 +179,10 @@ def open_lab(browser, port):
     ensure_environment("")
     for message in launcher.my_lab.sync(NOTEBOOKS, MY_LAB):
         say(message)
-    command = [lab_python(), "-m", "jupyterlab", f"--ServerApp.port={port}"]
+    server = ROOT / "labkit" / "launcher" / "kernel_ahead.py"
+    command = [lab_python(), str(server), f"--ServerApp.port={port}"]
     command.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
+    command.append("--ServerApp.jpserver_extensions={'kernel_ahead': True}")
     command += [f"--ServerApp.root_dir={MY_LAB}", "--ServerApp.answer_yes=True"]
     command += ["--log-level=WARN", *([] if browser else ["--no-browser"])]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
