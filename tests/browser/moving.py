@@ -49,9 +49,7 @@ def move_slider(slider: Any, panel: Any) -> bool:
 
 def move_box(box: Any, panel: Any) -> bool:
     """Tick a check box and back."""
-    moved = changes(panel, box.click)
-    box.click()
-    return moved
+    return changes(panel, box.click) and changes(panel, box.click)
 
 
 def drag_slider(slider: Any, panel: Any) -> bool:
@@ -80,8 +78,7 @@ def move_select(select: Any, panel: Any) -> bool:
     now = select.evaluate("e => e.selectedIndex")
     others = [i for i in range(count) if i != now]
     moved = [changes(panel, lambda i=i: select.select_option(index=i)) for i in others]
-    select.select_option(index=now)
-    return any(moved)
+    return go_back(panel, moved, lambda: select.select_option(index=now))
 
 
 def move_buttons(group: Any, panel: Any) -> bool:
@@ -92,7 +89,15 @@ def move_buttons(group: Any, panel: Any) -> bool:
     )
     others = [i for i in range(buttons.count()) if i != now]
     moved = [changes(panel, buttons.nth(i).click) for i in others]
-    buttons.nth(now).click()
+    return go_back(panel, moved, buttons.nth(now).click)
+
+
+def go_back(panel: Any, moved: list[bool], act: Any) -> bool:
+    """Take the first choice again and wait for it: it may enable or disable the next control."""
+    if moved and moved[-1]:
+        changes(panel, act)
+    else:
+        act()
     return any(moved)
 
 
