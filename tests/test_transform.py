@@ -1,6 +1,7 @@
 """Transforms leave the function as it was: checked in float64 and on networks with every shape."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from labkit.transform import fold_batch_norm
+from labkit.affine import choose_qparams, fake_quantize
+from labkit.transform import ClampChannels, equalize, fold_batch_norm
 from labkit.zoo import mnist_cnn
 
 
@@ -265,3 +267,224 @@ def test_tied_weights_stay_with_their_other_owner():
     assert not norms(folded)
     x = images(4, 3)
     assert relative_difference(folded(x), model(x)) < 1e-6
+
+
+# ---------------------------------------------------------------- equalization
+
+
+def spread(model, seed=0):
+    """Scale the output channels of every layer by factors over four decades."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+            factors = 10 ** (4 * torch.rand(len(module.weight), generator=generator) - 2)
+            module.weight.data.mul_(factors.reshape(-1, *[1] * (module.weight.ndim - 1)))
+    return model.eval()
+
+
+def outgoing(layer):
+    return layer.weight.detach().flatten(1).abs().amax(1)
+
+
+def incoming(layer):
+    """Largest magnitude with which a layer reads each input channel; by a plain loop."""
+    groups = getattr(layer, "groups", 1)
+    largest = []
+    for group in layer.weight.detach().chunk(groups):
+        largest += [group[:, c].abs().max() for c in range(group.shape[1])]
+    return torch.stack(largest)
+
+
+CHAINS = {
+    "linear": (lambda: [nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4)], (5, 3)),
+    "tokens": (lambda: [nn.Linear(3, 6), nn.ReLU6(), nn.Linear(6, 4)], (2, 5, 3)),
+    "no activation": (lambda: [nn.Linear(3, 6), nn.Linear(6, 4)], (5, 3)),
+    "conv": (lambda: [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3)], (2, 3, 9, 9)),
+    "relu6": (lambda: [nn.Conv2d(3, 6, 3), nn.ReLU6(), nn.Conv2d(6, 4, 3)], (2, 3, 9, 9)),
+    "conv1d": (lambda: [nn.Conv1d(3, 6, 3), nn.ReLU6(), nn.Conv1d(6, 4, 3)], (2, 3, 9)),
+    "unbatched": (lambda: [nn.Conv2d(3, 6, 3), nn.ReLU6(), nn.Conv2d(6, 4, 3)], (3, 9, 9)),
+    "grouped": (
+        lambda: [nn.Conv2d(4, 6, 1, groups=2), nn.ReLU6(), nn.Conv2d(6, 9, 1, groups=3)],
+        (2, 4, 5, 5),
+    ),
+    "into depthwise": (
+        lambda: [nn.Conv2d(3, 6, 1), nn.ReLU6(), nn.Conv2d(6, 12, 3, groups=6)],
+        (2, 3, 5, 5),
+    ),
+    "pooled and padded": (
+        lambda: [
+            nn.Conv2d(3, 6, 1),
+            nn.LeakyReLU(),
+            nn.MaxPool2d(2),
+            nn.ZeroPad2d(1),
+            nn.Conv2d(6, 4, 3),
+        ],
+        (2, 3, 6, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_an_equalized_chain_computes_the_same(name):
+    build, shape = CHAINS[name]
+    torch.manual_seed(0)
+    model = spread(nn.Sequential(*build())).double()
+    x = 20 * images(*shape).double()
+    assert torch.allclose(equalize(model)(x), model(x), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_both_layers_get_the_geometric_mean_of_their_ranges(name):
+    build, _ = CHAINS[name]
+    torch.manual_seed(0)
+    model = spread(nn.Sequential(*build()))
+    equal = equalize(model)
+    wanted = (outgoing(model[0]) * incoming(model[-1])).sqrt()
+    assert torch.allclose(outgoing(equal[0]), wanted, rtol=1e-5)
+    assert torch.allclose(incoming(equal[-1]), wanted, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(1, 6), min_size=3, max_size=5), seed=st.integers(0, 2**16))
+def test_any_chain_keeps_its_function_to_float_precision(sizes, seed):
+    torch.manual_seed(seed)
+    layers = []
+    for wide, narrow in itertools.pairwise(sizes):
+        layers += [nn.Linear(wide, narrow), nn.ReLU()]
+    model = spread(nn.Sequential(*layers[:-1]), seed)
+    x = images(16, sizes[0], seed=seed)
+    y, wanted = equalize(model)(x), model(x)
+    assert (y - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+def depthwise_block(relu=nn.ReLU6):
+    torch.manual_seed(0)
+    return spread(
+        nn.Sequential(
+            *(nn.Conv2d(4, 12, 1), relu()),
+            *(nn.Conv2d(12, 12, 3, padding=1, groups=12), relu()),
+            nn.Conv2d(12, 4, 1),
+        )
+    )
+
+
+def test_a_depthwise_chain_is_balanced_from_end_to_end():
+    model = depthwise_block()
+    equal = equalize(model, tolerance=1e-9)
+    wide, depthwise, narrow = equal[0], equal[2], equal[4]
+    assert torch.allclose(outgoing(wide), incoming(depthwise), rtol=1e-4)
+    assert torch.allclose(outgoing(depthwise), incoming(narrow), rtol=1e-4)
+    # Three ranges, one channel: each becomes the cube root of their product (Nagel et al., eq. 20).
+    product = outgoing(model[0]) * outgoing(model[2]) * incoming(model[4])
+    assert torch.allclose(outgoing(wide), product ** (1 / 3), rtol=1e-4)
+    x = images(2, 4, 6, 6)
+    assert relative_difference(equal(x), model(x)) < 1e-5
+
+
+def test_a_relu6_clips_each_channel_where_it_did():
+    model = depthwise_block()
+    equal = equalize(model)
+    assert isinstance(equal[1], ClampChannels)
+    factor = outgoing(model[0]) / outgoing(equal[0])
+    assert torch.allclose(equal[1].limit.flatten(), 6 / factor, rtol=1e-5)
+    assert isinstance(equalize(depthwise_block(nn.ReLU))[1], nn.ReLU)
+
+
+@pytest.mark.parametrize("where", ["first", "second"])
+def test_dead_channels_are_left_alone(where):
+    model = depthwise_block()
+    if where == "first":
+        model[0].weight.data[3] = 0
+    else:
+        model[2].weight.data[3] = 1e-30
+    equal = equalize(model, tolerance=1e-9)
+    assert torch.equal(equal[0].weight[3], model[0].weight[3])
+    assert torch.equal(equal[0].bias[3], model[0].bias[3])
+    others = torch.arange(12) != 3
+    assert not torch.isclose(equal[0].bias[others], model[0].bias[others]).any()
+    x = images(2, 4, 6, 6)
+    assert relative_difference(equal(x), model(x)) < 1e-5
+
+
+def test_equalizing_twice_changes_nothing():
+    once = equalize(depthwise_block(nn.ReLU), tolerance=1e-9)
+    twice = equalize(once)
+    for a, b in zip(once.parameters(), twice.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5)
+
+
+def test_it_is_worth_it_per_tensor():
+    model = depthwise_block()
+    x = images(2, 4, 6, 6)
+
+    def error(net):
+        net = copy.deepcopy(net)
+        for module in net:
+            if isinstance(module, nn.Conv2d):
+                weight = module.weight.detach()
+                module.weight.data = fake_quantize(weight, choose_qparams(weight, symmetric=True))
+        return relative_difference(net(x), model(x))
+
+    assert error(equalize(model)) < error(model) / 5
+
+
+class Residual(nn.Module):
+    """The first layer's output is read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        return x + self.second(x)
+
+
+class Functional(Residual):
+    def forward(self, x):
+        return self.second(F.relu(self.first(x)))
+
+
+class Sigmoid(Residual):
+    def forward(self, x):
+        return self.second(torch.sigmoid(self.first(x)))
+
+
+class OtherAxis(Residual):
+    """A linear layer after a convolution works along the width, not along the channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "changes"),
+    [
+        (Functional, (3, 4), True),
+        (Residual, (3, 4), False),
+        (Sigmoid, (3, 4), False),
+        (OtherAxis, (2, 4, 4, 4), False),
+    ],
+)
+def test_scales_move_only_where_the_function_allows_it(build, shape, changes):
+    torch.manual_seed(0)
+    model = spread(build())
+    equal = equalize(model)
+    assert torch.equal(equal.first.weight, model.first.weight) != changes
+    x = images(*shape)
+    assert relative_difference(equal(x), model(x)) < 1e-5
+
+
+def test_the_zoos_network_is_folded_and_equalized_untouched():
+    model = mnist_cnn()
+    before = copy.deepcopy(model.state_dict())
+    equal = equalize(model)
+    assert not norms(equal)
+    assert torch.allclose(outgoing(equal.depthwise), incoming(equal.pointwise), rtol=1e-2)
+    x = images(8, 1, 28, 28)
+    assert relative_difference(equal(x), model(x)) < 1e-5
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
