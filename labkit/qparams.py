@@ -117,7 +117,7 @@ def choose_qparams(
     (0.00784, 128)
     """
     check_bits(bits)
-    _check_rule(scale_rule)
+    check_rule(scale_rule)
     check_tensor(x)
     if x.numel() == 0:
         raise ValueError(f"an empty tensor has no range; got shape {tuple(x.shape)}")
@@ -177,7 +177,7 @@ def qparams_from_range(
     """
     bits = check_bits(bits)
     quant_min, quant_max = code_range(bits, signed)
-    _check_rule(scale_rule)
+    check_rule(scale_rule)
     device = torch.as_tensor(maximum).device
     # These are few numbers, and not every device knows float64.
     low, high = as_float64("minimum", minimum).cpu(), as_float64("maximum", maximum).cpu()
@@ -224,7 +224,11 @@ def _check_granularity(axis: int | None, group_size: int | None) -> None:
         raise ValueError(f"group_size must be at least 1, got {group_size}")
 
 
-def _check_rule(scale_rule: str) -> None:
+def check_rule(scale_rule: str) -> None:
+    """Raise ValueError unless `scale_rule` names a symmetric scale rule.
+
+    >>> check_rule("full")
+    """
     if scale_rule not in SCALE_RULES:
         raise ValueError(f"scale_rule must be one of {', '.join(SCALE_RULES)}; got {scale_rule!r}")
 
