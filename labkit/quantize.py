@@ -1,0 +1,237 @@
+"""Quantizing a whole model: which layers, how many bits, and which way.
+
+weight_only   weights become codes; activations stay float
+dynamic       and what enters a layer is quantized, on a grid chosen when it arrives
+static        and that grid is fixed before, by calibration; batch norm is folded first
+qat           as static, after training the weights and the grids under quantization
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from labkit.calibration import calibrate
+from labkit.checks import check_bits, check_whole
+from labkit.evaluate import Accuracy
+from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
+from labkit.qparams import SCALE_RULES, QParams, choose_qparams
+from labkit.report import Report, size_report
+from labkit.selection import quantizable_layers, select_bits
+
+__all__ = ["METHODS", "quantizable_layers", "quantize_model"]
+
+METHODS = ("weight_only", "dynamic", "static", "qat")
+
+
+def quantize_model(
+    model: nn.Module,
+    method: str = "weight_only",
+    *,
+    bits: int | Mapping[str, int] = 8,
+    activation_bits: int = 8,
+    calibration_data: Iterable | None = None,
+    train_loader: Iterable[tuple[Tensor, Tensor]] | None = None,
+    num_epochs: int = 0,
+    evaluate: Callable[[nn.Module], Accuracy | float] | None = None,
+    granularity: str | int = "channel",
+    symmetric: bool = True,
+    scale_rule: str = "restricted",
+    observer: str | Callable[[], Any] = "minmax",
+    exclude: Iterable[str] = (),
+    training: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, Report]:
+    """Return a quantized copy of `model`, in eval mode, and the report of what that changed.
+
+    * method: "weight_only", "dynamic", "static" or "qat", see the first lines of the module.
+    * bits: 2..8 for every layer in `quantizable_layers(model)`, or {layer name: bits}, where layers
+      that are not named stay float. `exclude` names layers, or modules around them, that stay
+      float. `activation_bits`: 2..8 for what enters a layer, unsigned with a zero point.
+    * calibration_data (static): batches of inputs. A tensor is one batch; of a tuple, the model
+      gets as many as its `forward` takes.
+    * train_loader, num_epochs (qat): see `labkit.qat.train_quantized`; `training` holds its further
+      options.
+    * evaluate: is called with the original and with the quantized model, returns their quality.
+    * granularity: one weight grid a "channel" (of an Embedding: a row), one a "tensor", or one for
+      so many neighbours within a channel, see `labkit.layers.rows`. symmetric, scale_rule: as in
+      `choose_qparams`; symmetric codes are signed, others unsigned.
+    * observer (static): a name for `labkit.observers.make_observer`, or a function that makes one.
+
+    The model passed in is never modified. Raises ValueError before any work is done for unknown
+    names, bits outside 2..8, a group size that does not divide, and data that the method needs and
+    did not get; later for weights and activations that are not finite, and for a layer that no data
+    reaches. The message names the layer.
+
+    >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    >>> quantized, report = quantize_model(net, bits={"0": 4, "2": 8})
+    >>> report.original_bytes, report.quantized_bytes
+    (9640, 1680)
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    widths = select_bits(model, bits, exclude)
+    check_bits(activation_bits)
+    _check_grid(model, widths, granularity, scale_rule)
+    _check_data(method, calibration_data, train_loader, num_epochs)
+    choose = partial(
+        _choose_weight_grid, granularity=granularity, symmetric=symmetric, scale_rule=scale_rule
+    )
+    original = copy.deepcopy(model).eval()
+    original_quality = None if evaluate is None else evaluate(original)
+
+    work = copy.deepcopy(model).eval()
+    if method in ("static", "qat"):
+        # Imported here, as tracing and training are slow to import and seldom needed.
+        from labkit.transform import fold_batch_norm
+
+        work = fold_batch_norm(work)
+    valued = [n for n in widths if not isinstance(work.get_submodule(n), nn.Embedding)]
+    inputs: dict[str, ActivationQuantizer] = {}
+    if method == "dynamic":
+        for name in valued:
+            per_token = isinstance(work.get_submodule(name), nn.Linear)
+            inputs[name] = ActivationQuantizer(activation_bits, per_token=per_token)
+    elif method == "static":
+        make = _observer_maker(observer, activation_bits)
+        watching = {
+            name: ActivationQuantizer(activation_bits, "observe", observer=make())
+            for name in valued
+        }
+        inputs = calibrate(work, watching, calibration_data)
+    elif method == "qat":
+        from labkit.qat import train_quantized
+
+        choosers = {name: partial(choose, name, bits=width) for name, width in widths.items()}
+        options = {"activation_bits": activation_bits, **(training or {})}
+        grids = train_quantized(work, choosers, train_loader, num_epochs, **options)
+        inputs = {
+            name: ActivationQuantizer(activation_bits, "static", qparams=grid)
+            for name, grid in grids.items()
+        }
+    quantized = _with_quantized_layers(work, widths, choose, inputs)
+    report = size_report(
+        original,
+        quantized,
+        method=method,
+        bits=bits,
+        activation_bits=activation_bits if inputs else None,
+        quality=None if evaluate is None else evaluate(quantized),
+        original_quality=original_quality,
+    )
+    return quantized, report
+
+
+def _with_quantized_layers(
+    model: nn.Module,
+    widths: Mapping[str, int],
+    choose: Callable[..., QParams],
+    inputs: Mapping[str, ActivationQuantizer],
+) -> nn.Module:
+    """Replace the layers in `model` and return it; weights that were one stay one."""
+    replacements: dict[nn.Module, QuantLayer] = {}
+    # Layers that share a weight, at the same width, share its codes.
+    first: dict[tuple[int, int], QuantLayer] = {}
+    for name, width in widths.items():
+        layer = model.get_submodule(name)
+        qparams = choose(name, layer.weight, bits=width)
+        quantized = LAYERS[type(layer)].from_float(layer, width, qparams, inputs.get(name))
+        quantized.bias = getattr(layer, "bias", None)
+        twin = first.setdefault((id(layer.weight), width), quantized)
+        for part in ("packed", "scale", "zero_points"):
+            setattr(quantized, part, getattr(twin, part))
+        replacements[layer] = quantized
+    return replace_modules(model, replacements)
+
+
+def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """Put new modules in the places of old ones, wherever they stand; return the model.
+
+    >>> relu = nn.ReLU()
+    >>> replace_modules(nn.Sequential(relu, relu), {relu: nn.Identity()})
+    Sequential(
+      (0): Identity()
+      (1): Identity()
+    )
+    """
+    if model in new:
+        return new[model]
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in new:
+                setattr(parent, name, new[child])
+    return model
+
+
+def _choose_weight_grid(
+    name: str,
+    weight: Tensor,
+    *,
+    bits: int,
+    granularity: str | int,
+    symmetric: bool,
+    scale_rule: str,
+) -> QParams:
+    """Choose the grid of one layer's weight; its errors name the layer."""
+    axis = 0 if granularity == "channel" else None
+    group_size = None if isinstance(granularity, str) else granularity
+    try:
+        return choose_qparams(
+            weight if group_size is None else weight.flatten(1),
+            bits,
+            symmetric=symmetric,
+            signed=symmetric,
+            axis=axis,
+            group_size=group_size,
+            scale_rule=scale_rule,
+        )
+    except ValueError as error:
+        raise ValueError(f"the weight of layer {name!r}: {error}") from None
+
+
+def _observer_maker(observer: str | Callable[[], Any], bits: int) -> Callable[[], Any]:
+    if callable(observer):
+        return observer
+    from labkit.observers import make_observer
+
+    return partial(make_observer, observer, bits=bits)
+
+
+def _check_grid(
+    model: nn.Module, widths: Mapping[str, int], granularity: str | int, scale_rule: str
+) -> None:
+    if scale_rule not in SCALE_RULES:
+        raise ValueError(f"scale_rule must be one of {', '.join(SCALE_RULES)}; got {scale_rule!r}")
+    if granularity in ("channel", "tensor"):
+        return
+    if isinstance(granularity, str) or check_whole("granularity", granularity) < 1:
+        raise ValueError(
+            f'granularity must be "channel", "tensor" or a group size such as 32; '
+            f"got {granularity!r}"
+        )
+    for name in widths:
+        weight = model.get_submodule(name).weight
+        length = weight[0].numel()
+        if length % granularity:
+            raise ValueError(
+                f"a group size of {granularity} does not divide layer {name!r}: it has {length} "
+                f"weights a channel (weight of shape {tuple(weight.shape)}); choose a divisor of "
+                "it, or exclude the layer"
+            )
+
+
+def _check_data(method: str, calibration_data: object, train_loader: object, epochs: int) -> None:
+    if method == "static" and calibration_data is None:
+        raise ValueError(
+            "static quantization fixes the grid of every activation before, and needs "
+            "calibration_data: a list of some input batches; without data, use method='dynamic'"
+        )
+    if method == "qat" and (train_loader is None or check_whole("num_epochs", epochs) < 1):
+        raise ValueError(
+            "qat trains the model and needs a train_loader of (inputs, targets) and num_epochs of "
+            f"at least 1; got train_loader={type(train_loader).__name__} and num_epochs={epochs}. "
+            "Without labels use method='static', without data method='dynamic'"
+        )
