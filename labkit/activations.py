@@ -88,14 +88,14 @@ class ActivationQuantizer(Float32Scale):
         self.observer = observer
         self.register_buffer("scale", None if qparams is None else qparams.scale)
         self.register_buffer("zero_point", None if qparams is None else qparams.zero_point)
-        self._code_range = None if qparams is None else (qparams.quant_min, qparams.quant_max)
+        self.code_range = None if qparams is None else (qparams.quant_min, qparams.quant_max)
 
     @property
     def qparams(self) -> QParams | None:
         """The grid of a static quantizer; None otherwise."""
         if self.mode != "static":
             return None
-        return QParams(self.scale, self.zero_point, *self._code_range)
+        return QParams(self.scale, self.zero_point, *self.code_range)
 
     def params_for(self, x: Tensor) -> QParams:
         """Return the grid for this x; ValueError where x is empty or not finite (dynamic)."""

@@ -7,12 +7,13 @@ with the command that repairs it; nothing is ever downloaded. ``data/README.md``
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from labkit.atomic import replace_file
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
 MANIFEST = "manifest.json"
@@ -152,21 +153,11 @@ def record(name: str, content: bytes, remake: str, folder: Path | None = None, *
     digest = hashlib.sha256(content).hexdigest()
     entries[name] = {"sha256": digest, "bytes": len(content), "remake": remake, **facts}
     text = json.dumps(dict(sorted(entries.items())), indent=2) + "\n"
-    _replace(folder / name, content)
-    _replace(folder / MANIFEST, text.encode())
+    replace_file(folder / name, content)
+    replace_file(folder / MANIFEST, text.encode())
     return folder / name
 
 
 def _as_images(pixels: np.ndarray) -> torch.Tensor:
     """uint8 (n, 28, 28) → float32 (n, 1, 28, 28) in 0..1."""
     return torch.from_numpy(pixels).unsqueeze(1).to(torch.float32).div_(255)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the new, never half."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

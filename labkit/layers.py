@@ -280,9 +280,14 @@ class QuantEmbedding(QuantLayer):
         like = torch.empty(0, dtype=module.weight.dtype, device=self.packed.device)
         self.register_buffer("_like", like, persistent=False)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The float dtype of what is looked up."""
+        return self._like.dtype
+
     def forward(self, input: Tensor) -> Tensor:
         """Simulate: dequantize the table, look up the rows that are asked for."""
-        return functional.embedding(input, self.weight_as(self._like.dtype))
+        return functional.embedding(input, self.weight_as(self.dtype))
 
 
 LAYERS: dict[type[nn.Module], type[QuantLayer]] = {

@@ -89,6 +89,7 @@ def quantize_model(
         from labkit.transform import fold_batch_norm
 
         work = fold_batch_norm(work)
+    folded = [n for n, m in work.named_modules() if type(m) is not type(original.get_submodule(n))]
     valued = [n for n in widths if not isinstance(work.get_submodule(n), nn.Embedding)]
     inputs: dict[str, ActivationQuantizer] = {}
     if method == "dynamic":
@@ -113,6 +114,8 @@ def quantize_model(
             for name, grid in grids.items()
         }
     quantized = _with_quantized_layers(work, widths, choose, inputs)
+    # What a file must say, because the finished model no longer shows it.
+    quantized.quantization_recipe = {"method": method, "folded": folded}
     report = size_report(
         original,
         quantized,
