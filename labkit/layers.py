@@ -90,7 +90,9 @@ class QuantLayer(Float32Scale):
         self.register_buffer("scale", qparams.scale.clone())
         self.register_buffer("zero_points", zero_points)
         bias = getattr(module, "bias", None)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.register_parameter(
+            "bias", None if bias is None else nn.Parameter(bias.detach().clone())
+        )
         self.input_quantizer = input_quantizer
         for name in self.geometry:
             setattr(self, name, getattr(module, name))
