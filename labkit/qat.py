@@ -128,7 +128,7 @@ class _FakeQuantizedWeight(nn.Module):
 
 @contextmanager
 def _quantized_weight(layer: nn.Module, choose: Chooser) -> Iterator[None]:
-    """Inside the `with`, the layer computes with its quantized weight; afterwards with the float."""
+    """Let the layer compute with its quantized weight; give the float one back afterwards."""
     step = _FakeQuantizedWeight(choose)
     parametrize.register_parametrization(layer, "weight", step, unsafe=True)
     try:
