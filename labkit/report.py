@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from labkit.evaluate import Accuracy
 from labkit.layers import QuantLayer
+from labkit.report_html import report_html
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LayerReport:
         return self.code_bytes + self.scale_bytes + self.other_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What quantizing a model changed: its size, layer by layer, and its quality.
 
@@ -94,6 +95,13 @@ class Report:
             for layer in self.layers
         ]
         return "\n".join(lines)
+
+    # In a notebook, or at the prompt, the table says more than the fields.
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return report_html(self)
 
 
 def stored_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
