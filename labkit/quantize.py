@@ -15,10 +15,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from labkit.attention import can_split, split_attention
 from labkit.calibration import calibrate
 from labkit.checks import check_bits, check_whole
 from labkit.evaluate import Accuracy
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
+from labkit.modules import replace_modules
 from labkit.qparams import SCALE_RULES, QParams, choose_qparams
 from labkit.report import Report, size_report
 from labkit.selection import quantizable_layers, select_bits
@@ -83,13 +85,14 @@ def quantize_model(
     original = copy.deepcopy(model).eval()
     original_quality = None if evaluate is None else evaluate(original)
 
-    work = copy.deepcopy(model).eval()
+    attention = [name for name, module in model.named_modules() if can_split(module)]
+    work = split_attention(copy.deepcopy(model).eval(), attention)
+    batch_norms = [name for name, module in work.named_modules() if _is_batch_norm(module)]
     if method in ("static", "qat"):
         # Imported here, as tracing and training are slow to import and seldom needed.
         from labkit.transform import fold_batch_norm
 
         work = fold_batch_norm(work)
-    folded = [n for n, m in work.named_modules() if type(m) is not type(original.get_submodule(n))]
     valued = [n for n in widths if not isinstance(work.get_submodule(n), nn.Embedding)]
     inputs: dict[str, ActivationQuantizer] = {}
     if method == "dynamic":
@@ -115,7 +118,11 @@ def quantize_model(
         }
     quantized = _with_quantized_layers(work, widths, choose, inputs)
     # What a file must say, because the finished model no longer shows it.
-    quantized.quantization_recipe = {"method": method, "folded": folded}
+    quantized.quantization_recipe = {
+        "method": method,
+        "attention": attention,
+        "folded": [n for n in batch_norms if isinstance(quantized.get_submodule(n), nn.Identity)],
+    }
     report = size_report(
         original,
         quantized,
@@ -150,25 +157,6 @@ def _with_quantized_layers(
     return replace_modules(model, replacements)
 
 
-def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Put new modules in the places of old ones, wherever they stand; return the model.
-
-    >>> relu = nn.ReLU()
-    >>> replace_modules(nn.Sequential(relu, relu), {relu: nn.Identity()})
-    Sequential(
-      (0): Identity()
-      (1): Identity()
-    )
-    """
-    if model in new:
-        return new[model]
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child in new:
-                setattr(parent, name, new[child])
-    return model
-
-
 def _choose_weight_grid(
     name: str,
     weight: Tensor,
@@ -195,6 +183,10 @@ def _choose_weight_grid(
         raise ValueError(f"the weight of layer {name!r}: {error}") from None
 
 
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
 def _observer_maker(observer: str | Callable[[], Any], bits: int) -> Callable[[], Any]:
     if callable(observer):
         return observer
@@ -215,8 +207,9 @@ def _check_grid(
             f'granularity must be "channel", "tensor" or a group size such as 32; '
             f"got {granularity!r}"
         )
+    layers = quantizable_layers(model)
     for name in widths:
-        weight = model.get_submodule(name).weight
+        weight = layers[name].weight
         length = weight[0].numel()
         if length % granularity:
             raise ValueError(

@@ -13,10 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from labkit.attention import can_split, split_attention
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
+from labkit.modules import replace_modules
 from labkit.packing import unpack
 from labkit.qparams import QParams, code_range
-from labkit.quantize import replace_modules
+
+# What `quantize_model` notes on a model, because the finished model no longer shows it.
+_BY_HAND: dict[str, Any] = {"method": "by hand", "attention": [], "folded": []}
 
 
 def recipe_of(model: nn.Module) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def recipe_of(model: nn.Module) -> dict[str, Any]:
         raise ValueError(
             f"{type(model).__name__} has no quantized layers; call quantize_model first"
         )
-    made = getattr(model, "quantization_recipe", {"method": "by hand", "folded": []})
+    made = getattr(model, "quantization_recipe", _BY_HAND)
     return _plain({**made, "layers": layers})
 
 
@@ -45,6 +49,10 @@ def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tens
     tensors that are stored under another name. Raises ValueError where the structure differs.
     """
     work = copy.deepcopy(model).eval()
+    for name in recipe["attention"]:
+        if not can_split(_module(work, name)):
+            raise ValueError(f"{name!r} is no MultiheadAttention, as it was in the saved model")
+    work = split_attention(work, recipe["attention"])
     for name in recipe["folded"]:
         _module(work, name)
         work.set_submodule(name, nn.Identity())
@@ -53,7 +61,7 @@ def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tens
     new = {m: _rebuilt_layer(n, m, recipe["layers"][n], stored) for n, m in layers.items()}
     work = replace_modules(work, new)
     _fill(work, tensors, recipe["ties"])
-    work.quantization_recipe = {key: recipe[key] for key in ("method", "folded")}
+    work.quantization_recipe = {key: recipe[key] for key in _BY_HAND}
     return work
 
 

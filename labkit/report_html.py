@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # The lab's colours for float and quantized; both stand out from a white and from a black page.
 FLOAT, QUANTIZED, OVERHEAD = "#0077bb", "#d17600", "#8a8f98"
 BAR_WIDTH = 220
+_TABLE = "margin-top:6px;border-collapse:collapse;color:inherit;font:inherit"
 _CELL = "padding:2px 10px;text-align:{side};white-space:nowrap"
 
 
@@ -40,8 +41,7 @@ def report_html(report: Report) -> str:
         f"<div><b>{escape(report.method)}</b>: {report.original_bytes:,} → "
         f"<b>{report.quantized_bytes:,} bytes</b>, {report.compression_ratio:.2f} times smaller, "
         f"{report.bits_per_weight:.2f} bits per quantized weight{_quality(report)}"
-        f'<table style="margin-top:6px;border-collapse:collapse"><tr>{head}</tr>{rows}</table>'
-        "</div>"
+        f'<table style="{_TABLE}"><tr>{head}</tr>{rows}</table></div>'
     )
 
 

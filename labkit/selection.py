@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from labkit.attention import can_split, projections
 from labkit.checks import check_bits
 from labkit.layers import LAYERS
 
@@ -14,14 +15,22 @@ from labkit.layers import LAYERS
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return {name: layer} of what can be quantized, in the model's order, shared layers once.
 
-    These are Linear, Conv1d, Conv2d and Embedding themselves. Left out, because they compute
-    something else than their weight says: subclasses, parametrized layers, and an Embedding with
-    `max_norm`, which changes its table while it reads it.
+    These are Linear, Conv1d, Conv2d, Embedding, and the four projections inside of a
+    MultiheadAttention (see `labkit.attention`). Left out, because they compute something else than
+    their weight says: subclasses, parametrized layers, and an Embedding with `max_norm`, which
+    changes its table while it reads it.
 
     >>> list(quantizable_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Linear(4, 2))))
     ['0', '2']
     """
-    return {name: m for name, m in model.named_modules() if _is_quantizable(m)}
+    layers: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if can_split(module):
+            prefix = f"{name}." if name else ""
+            layers.update({prefix + part: m for part, m in projections(module).items()})
+        elif _is_quantizable(module):
+            layers[name] = module
+    return layers
 
 
 def select_bits(
@@ -84,7 +93,7 @@ def _inside(given: str, layers: dict[str, nn.Module], model: nn.Module) -> list[
 def _unknown(given: str, layers: dict[str, nn.Module], model: nn.Module) -> str:
     """Say why a name selects nothing: another name of a layer, another kind, or a misspelling."""
     everywhere = dict(model.named_modules(remove_duplicate=False))
-    if given in everywhere:
+    if given in everywhere and given:
         module = everywhere[given]
         for name, layer in layers.items():
             if layer is module:
