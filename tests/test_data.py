@@ -87,7 +87,7 @@ def test_every_bundled_file_is_intact_and_on_its_card(name):
 
 
 def test_every_file_is_in_the_manifest():
-    present = {path.name for path in DATA_FOLDER.iterdir()} - {
+    present = {path.name for path in DATA_FOLDER.iterdir() if path.is_file()} - {
         data.MANIFEST,
         "README.md",
         ".gitattributes",

@@ -106,7 +106,7 @@ def test_a_diverging_run_stops_and_says_what_to_do(few):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     copy = tmp_path / "data"
-    shutil.copytree(DATA_FOLDER, copy)
+    shutil.copytree(DATA_FOLDER, copy, ignore=shutil.ignore_patterns("cache"))
     monkeypatch.setattr(data, "DATA_FOLDER", copy)
     return copy
 

@@ -124,7 +124,7 @@ def test_fewer_bits_take_the_mlp_from_success_to_failure(mnist):
 @each_model
 def test_an_altered_checkpoint_is_refused_with_its_remedy(name, tmp_path, monkeypatch):
     folder = tmp_path / "data"
-    shutil.copytree(DATA_FOLDER, folder)
+    shutil.copytree(DATA_FOLDER, folder, ignore=shutil.ignore_patterns("cache"))
     monkeypatch.setattr(data, "DATA_FOLDER", folder)
     path = folder / f"{name}.safetensors"
     content = bytearray(path.read_bytes())
