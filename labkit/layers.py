@@ -127,8 +127,10 @@ class QuantLayer(Float32Scale):
         """Make the layer from codes that some other method has chosen (GPTQ, a file, training).
 
         `module` gives the geometry and the bias; its weight is not read. Raises ValueError for
-        codes outside the code range or of another shape than the weight.
+        codes outside the code range, and for shapes of codes, grid and weight that do not agree.
         """
+        # Its checks are what is wanted: bits that are packed no longer tell a wrong code.
+        dequantize(rows(codes, qparams), qparams)
         return cls(module, codes, bits, qparams, input_quantizer)
 
     @property
