@@ -22,6 +22,7 @@ from labkit.evaluate import Accuracy
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
 from labkit.modules import replace_modules
 from labkit.qparams import SCALE_RULES, QParams, choose_qparams
+from labkit.recipe import notes
 from labkit.report import Report, size_report
 from labkit.selection import quantizable_layers, select_bits
 
@@ -75,15 +76,17 @@ def quantize_model(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     widths = select_bits(model, bits, exclude)
+    _check_hooks(model, widths)
     check_bits(activation_bits)
     _check_grid(model, widths, granularity, scale_rule)
     _check_data(method, calibration_data, train_loader, num_epochs)
     choose = partial(
         _choose_weight_grid, granularity=granularity, symmetric=symmetric, scale_rule=scale_rule
     )
-    original = copy.deepcopy(model).eval()
-    original_quality = None if evaluate is None else evaluate(original)
+    original_quality = None if evaluate is None else evaluate(copy.deepcopy(model).eval())
 
     attention = [name for name, module in model.named_modules() if can_split(module)]
     work = split_attention(copy.deepcopy(model).eval(), attention)
@@ -117,22 +120,23 @@ def quantize_model(
             for name, grid in grids.items()
         }
     quantized = _with_quantized_layers(work, widths, choose, inputs)
-    # What a file must say, because the finished model no longer shows it.
-    quantized.quantization_recipe = {
+    before = notes(model)
+    quantized.quantization_notes = {
         "method": method,
-        "attention": attention,
-        "folded": [n for n in batch_norms if isinstance(quantized.get_submodule(n), nn.Identity)],
+        "attention": before["attention"] + attention,
+        "folded": before["folded"]
+        + [n for n in batch_norms if isinstance(quantized.get_submodule(n), nn.Identity)],
     }
     report = size_report(
-        original,
+        model,
         quantized,
         method=method,
-        bits=bits,
+        bits=widths if isinstance(bits, Mapping) else bits,
         activation_bits=activation_bits if inputs else None,
         quality=None if evaluate is None else evaluate(quantized),
         original_quality=original_quality,
     )
-    return quantized, report
+    return quantized.eval(), report
 
 
 def _with_quantized_layers(
@@ -216,6 +220,16 @@ def _check_grid(
                 f"a group size of {granularity} does not divide layer {name!r}: it has {length} "
                 f"weights a channel (weight of shape {tuple(weight.shape)}); choose a divisor of "
                 "it, or exclude the layer"
+            )
+
+
+def _check_hooks(model: nn.Module, widths: Mapping[str, int]) -> None:
+    for name, module in model.named_modules():
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if hooked and (name in widths or can_split(module)):
+            raise ValueError(
+                f"layer {name!r} carries forward hooks, which would be lost when it is replaced; "
+                "remove them, or exclude the layer"
             )
 
 

@@ -19,9 +19,6 @@ from labkit.modules import replace_modules
 from labkit.packing import unpack
 from labkit.qparams import QParams, code_range
 
-# What `quantize_model` notes on a model, because the finished model no longer shows it.
-_BY_HAND: dict[str, Any] = {"method": "by hand", "attention": [], "folded": []}
-
 
 def recipe_of(model: nn.Module) -> dict[str, Any]:
     """Return how `model` was quantized: the method, the folded batch norms, and every layer's grid.
@@ -38,8 +35,17 @@ def recipe_of(model: nn.Module) -> dict[str, Any]:
         raise ValueError(
             f"{type(model).__name__} has no quantized layers; call quantize_model first"
         )
-    made = getattr(model, "quantization_recipe", _BY_HAND)
-    return _plain({**made, "layers": layers})
+    return _plain({**notes(model), "layers": layers})
+
+
+def notes(model: nn.Module) -> dict[str, Any]:
+    """Return what `quantize_model` noted on a model, because its layers no longer show it.
+
+    >>> notes(nn.Linear(2, 2))
+    {'method': 'by hand', 'attention': [], 'folded': []}
+    """
+    unknown = {"method": "by hand", "attention": [], "folded": []}
+    return getattr(model, "quantization_notes", unknown)
 
 
 def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -61,7 +67,7 @@ def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tens
     new = {m: _rebuilt_layer(n, m, recipe["layers"][n], stored) for n, m in layers.items()}
     work = replace_modules(work, new)
     _fill(work, tensors, recipe["ties"])
-    work.quantization_recipe = {key: recipe[key] for key in _BY_HAND}
+    work.quantization_notes = {key: recipe[key] for key in ("method", "attention", "folded")}
     return work
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -172,8 +173,8 @@ def size_report(
         dict(bits) if isinstance(bits, Mapping) else bits,
         activation_bits,
         layers,
-        quality,
-        original_quality,
+        _plain(quality),
+        _plain(original_quality),
     )
 
 
@@ -211,6 +212,11 @@ def _layer_report(
         kind = f"{type(original).__name__} → {kind}"
     before_bytes = sum(_bytes(tensor) for tensor in (before or {}).values())
     return LayerReport(name, kind, shape, bits, codes, scales, total - codes - scales, before_bytes)
+
+
+def _plain(quality: Any) -> Any:
+    """A number of torch's or numpy's as Python's own."""
+    return quality.item() if hasattr(quality, "item") else quality
 
 
 def _bytes(tensor: Tensor) -> int:
