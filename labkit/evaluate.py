@@ -78,13 +78,31 @@ def accuracy(
 ) -> Accuracy:
     """Return the share of images whose largest output is at the label, with its interval.
 
-    model: a module or any function, images (b, ...) → scores (b, classes); a module is run in eval
-    mode and is left in the mode it was in. images: (n, ...); labels: integers (n,). Raises
-    ValueError for no images, another number of labels, or outputs that hold NaN.
+    Arguments and errors as in `right_answers`.
 
     >>> images = torch.eye(3)
     >>> print(accuracy(nn.Identity(), images, torch.tensor([0, 1, 1])))
     66.7 % [20.8, 93.9] of 3 (measured)
+    """
+    right = right_answers(model, images, labels, batch_size=batch_size)
+    return Accuracy.of(int(right.sum()), len(right), confidence)
+
+
+def right_answers(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    batch_size: int = 500,
+) -> torch.Tensor:
+    """Return, for each image, whether the largest output is at its label: bool (n,).
+
+    model: a module or any function, images (b, ...) → scores (b, classes); a module is run in eval
+    mode and is left in the mode it was in. images: (n, ...); labels: integers (n,). Raises
+    ValueError for no images, another number of labels, or outputs that hold NaN.
+
+    >>> right_answers(nn.Identity(), torch.eye(3), torch.tensor([0, 1, 1]))
+    tensor([ True,  True, False])
     """
     if len(images) == 0 or labels.shape != (len(images),):
         raise ValueError(
@@ -93,7 +111,7 @@ def accuracy(
         )
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
-    correct = 0
+    right = []
     try:
         for module in modules:
             module.training = False
@@ -104,8 +122,8 @@ def accuracy(
                 scores = model(batch)
                 if scores.isnan().any():
                     raise ValueError("the model's output holds NaN; its accuracy means nothing")
-                correct += int((scores.argmax(dim=1) == wanted).sum())
+                right.append(scores.argmax(dim=1) == wanted)
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-    return Accuracy.of(correct, len(images), confidence)
+    return torch.cat(right)

@@ -1,5 +1,7 @@
 """The models of ten million parameters: their size, what they compute, and the cache's honesty."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -41,7 +43,7 @@ def test_the_mlp_has_the_documents_forty_megabytes():
     names = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
     assert names == ["fc1", "fc2", "fc3", "fc4"]
     sizes = [784, 2048, 2048, 2048, 10]
-    by_hand = sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+    by_hand = sum(a * b + b for a, b in itertools.pairwise(sizes))
     assert sum(p.numel() for p in model.parameters()) == by_hand == 10_020_874
     assert not model.training
 
