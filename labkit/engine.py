@@ -1,0 +1,243 @@
+"""Real low-bit execution: an ONNX file on ONNX Runtime's integer kernels, beside the simulation."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from labkit.layers import QuantLayer
+from labkit.onnx_export import export_onnx
+
+# Float sums in another order differ by a few last digits: this much of the largest output.
+FLOAT_NOISE = 1e-5
+ERRORS_ONLY = 3
+
+
+class Engine:
+    """An ONNX model ready to run: called with torch tensors, returns torch tensors.
+
+    model: a path, or the bytes of `labkit.onnx_export.export_onnx`. threads: how many cores one
+    call may use. The result is a tensor, or a tuple of them where the model has several outputs.
+    Raises FileNotFoundError for a missing file, ValueError for a file that is no ONNX model, for
+    threads below 1, and for another number of inputs than the model has.
+
+    >>> engine = Engine(export_onnx(nn.Flatten(), torch.zeros(1, 2, 2)))
+    >>> engine(torch.ones(3, 2, 2)).shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(self, model: Path | str | bytes, threads: int = 1) -> None:
+        """Read and optimize the graph."""
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self._session = _session(model, threads)
+        self.inputs = tuple(node.name for node in self._session.get_inputs())
+        self.outputs = tuple(node.name for node in self._session.get_outputs())
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, example: Tensor | tuple[Tensor, ...], threads: int = 1, **options
+    ) -> Engine:
+        """Export `model` and load it; `example` and `options` as in `export_onnx`."""
+        return cls(export_onnx(model, example, **options), threads)
+
+    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run the model once."""
+        if len(inputs) != len(self.inputs):
+            raise ValueError(
+                f"the model takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), "
+                f"got {len(inputs)}"
+            )
+        feed = {
+            name: x.detach().cpu().contiguous().numpy()
+            for name, x in zip(self.inputs, inputs, strict=True)
+        }
+        results = tuple(torch.from_numpy(y) for y in self._session.run(None, feed))
+        return results[0] if len(results) == 1 else results
+
+
+def operators(file: Path | str | bytes, *, optimized: bool = True) -> list[str]:
+    """Return the operators of an ONNX model in the order they run.
+
+    As ONNX Runtime runs them after fusing (`optimized`), or as they stand in the file. This is how
+    to see whether a model really runs on integers: MatMulIntegerToFloat, QLinearConv, MatMulNBits.
+    Raises as `Engine`.
+
+    >>> operators(export_onnx(nn.Linear(4, 2), torch.zeros(1, 4)))
+    ['Gemm']
+    """
+    if not optimized:
+        return [node.op_type for node in _parsed(file).graph.node]
+    with tempfile.TemporaryDirectory() as folder:
+        kept = str(Path(folder) / "optimized.onnx")
+        _session(file, 1, kept)
+        return [node.op_type for node in onnx.load(kept).graph.node]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far real execution and the simulation of the same model agree on one input.
+
+    `outputs` values were compared; `equal` are the same to the last bit; `max_abs` is the largest
+    difference and `largest` the largest output of the simulation. `codes` maps each layer whose
+    input is quantized to (codes that differ, codes), in the order of execution; none differs by
+    more than `largest_step`. `why` explains.
+
+    >>> Agreement(10, 10, 0.0, 1.0, {"fc1": (0, 30)}, 0, "…").exact
+    True
+    """
+
+    outputs: int
+    equal: int
+    max_abs: float
+    largest: float
+    codes: dict[str, tuple[int, int]]
+    largest_step: int
+    why: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether every output is the same to the last bit."""
+        return self.equal == self.outputs
+
+    def __str__(self) -> str:
+        """The numbers, then the reason."""
+        differing = sum(d for d, _ in self.codes.values())
+        total = sum(n for _, n in self.codes.values())
+        codes = f"; {differing:,} of {total:,} activation codes differ" if total else ""
+        codes += f", by at most {self.largest_step}" if differing else ""
+        return (
+            f"{self.equal:,} of {self.outputs:,} outputs equal, largest difference "
+            f"{self.max_abs:.2g} of {self.largest:.3g}{codes}. {self.why}"
+        )
+
+
+def compare_with_simulation(
+    model: nn.Module, x: Tensor, *, threads: int = 1, accuracy_level: int = 4
+) -> Agreement:
+    """Run a quantized model both ways on `x` and count what differs: outputs, activation codes.
+
+    Codes are counted where a static layer's input becomes integers in the graph. Raises ValueError
+    as `export_onnx` does, and for a model with more than one output.
+
+    >>> from labkit.layers import QuantLinear
+    >>> from labkit.qparams import choose_qparams
+    >>> linear = nn.Linear(32, 4)
+    >>> grid = choose_qparams(linear.weight, 4, symmetric=True, signed=True, axis=0)
+    >>> compare_with_simulation(QuantLinear.from_float(linear, 4, grid), torch.rand(8, 32)).outputs
+    32
+    """
+    file = export_onnx(model, x, accuracy_level=accuracy_level)
+    got = Engine(file, threads)(x)
+    if not isinstance(got, Tensor):
+        raise ValueError(f"can compare a model with one output, got {len(got)} outputs")
+    expected, simulated = _simulate(model, x)
+    executed = _executed_codes(file, x, threads) if simulated else []
+    codes, largest_step = {}, 0
+    for (name, wanted), found in zip(simulated, executed, strict=True):
+        steps = (found.flatten().int() - wanted.flatten().int()).abs()
+        codes[name] = int((steps > 0).sum()), steps.numel()
+        largest_step = max(largest_step, int(steps.max()))
+    difference = (got - expected).abs()
+    largest = expected.abs().max().item()
+    max_abs = difference.max().item()
+    why = _why(model, max_abs / largest if largest else max_abs, accuracy_level)
+    equal = int((got == expected).sum())
+    return Agreement(got.numel(), equal, max_abs, largest, codes, largest_step, why)
+
+
+def _why(model: nn.Module, relative: float, accuracy_level: int) -> str:
+    """Say where a difference of this size comes from."""
+    if relative == 0:
+        return "Bit-exact."
+    if relative <= FLOAT_NOISE:
+        return (
+            "Integers are summed exactly and scaled once; the simulation adds rounded floats, and "
+            "so differs in the last digits."
+        )
+    layers = [layer for layer in model.modules() if isinstance(layer, QuantLayer)]
+    modes = {layer.input_quantizer.mode for layer in layers if layer.input_quantizer is not None}
+    reasons = []
+    if "static" in modes:
+        reasons.append(
+            "a value within float noise of a tie, or a bias rounded to the step of the int32 sums, "
+            "lands on the neighbouring code, and the layers after it see another input"
+        )
+    if "dynamic" in modes:
+        reasons.append("ranges are found at run time in float32, in the simulation in float64")
+    if accuracy_level == 4 and any(layer.input_quantizer is None for layer in layers):
+        reasons.append(
+            "MatMulNBits rounds the float input of a weight-only layer to 8-bit codes in blocks "
+            "(accuracy_level=1 does not, and is slower)"
+        )
+    return "Because " + "; ".join(reasons) + "." if reasons else "Unexplained."
+
+
+def _simulate(model: nn.Module, x: Tensor) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+    """Output of the simulation, and the codes that enter each static layer."""
+    found: list[tuple[str, Tensor]] = []
+    hooks = []
+    modes = [(module, module.training) for module in model.modules()]
+    for name, layer in model.named_modules():
+        quantizer = layer.input_quantizer if isinstance(layer, QuantLayer) else None
+        if quantizer is not None and quantizer.mode == "static":
+
+            def note(layer: QuantLayer, inputs: tuple, name: str = name) -> None:
+                found.append((name, layer.input_quantizer.codes(inputs[0])))
+
+            hooks.append(layer.register_forward_pre_hook(note))
+    try:
+        model.eval()
+        with torch.no_grad():
+            return model(x), found
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+
+
+def _executed_codes(file: bytes, x: Tensor, threads: int) -> list[Tensor]:
+    """What each QuantizeLinear of the graph gives, once its output is asked for."""
+    model = _parsed(file)
+    nodes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    # A grid of fewer than 256 codes is cut off by a Clip behind it.
+    clipped = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type == "Clip"}
+    names = [clipped.get(node.output[0], node.output[0]) for node in nodes]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    results = Engine(model.SerializeToString(), threads)(x)
+    return [results] if isinstance(results, Tensor) else list(results)
+
+
+def _session(
+    model: Path | str | bytes, threads: int, optimized: str | None = None
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    if optimized is not None:
+        options.optimized_model_filepath = optimized
+    source = model if isinstance(model, bytes) else str(_found(model))
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf) as error:
+        shown = f"{len(model)} bytes" if isinstance(model, bytes) else model
+        raise ValueError(f"{shown}: not an ONNX model that can run here: {error}") from error
+
+
+def _found(path: Path | str) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no ONNX file at {path}; export_onnx writes one.")
+    return Path(path)
+
+
+def _parsed(file: Path | str | bytes) -> onnx.ModelProto:
+    return onnx.load_from_string(file) if isinstance(file, bytes) else onnx.load(_found(file))
