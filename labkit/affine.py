@@ -40,7 +40,7 @@ def quantize(x: Tensor, qparams: QParams) -> Tensor:
     """
     check_tensor(x)
     x = x.detach()
-    codes = torch.empty(x.shape, dtype=_code_dtype(qparams), device=x.device)
+    codes = torch.empty(x.shape, dtype=code_dtype(qparams), device=x.device)
     for values, out, scale, zero_point in blocks(x, codes, qparams):
         steps = _steps(values, scale).add_(zero_point)
         out.copy_(steps.clamp_(qparams.quant_min, qparams.quant_max))
@@ -148,7 +148,12 @@ def _steps(values: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.div(values, scale, out=out).round_()
 
 
-def _code_dtype(qparams: QParams) -> torch.dtype:
+def code_dtype(qparams: QParams) -> torch.dtype:
+    """Return the smallest integer type that holds every code of the grid.
+
+    >>> code_dtype(QParams(0.5, 0, -8, 7))
+    torch.int8
+    """
     for dtype in (torch.uint8, torch.int8, torch.int16):
         info = torch.iinfo(dtype)
         if info.min <= qparams.quant_min and qparams.quant_max <= info.max:
