@@ -9,6 +9,7 @@ qat           as static, after training the weights and the grids under quantiza
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from labkit.checks import check_bits, check_whole
 from labkit.evaluate import Accuracy
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
 from labkit.modules import replace_modules
+from labkit.observers import make_observer
 from labkit.qparams import SCALE_RULES, QParams, choose_qparams
 from labkit.recipe import notes
 from labkit.report import Report, size_report
@@ -79,10 +81,12 @@ def quantize_model(
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     widths = select_bits(model, bits, exclude)
-    _check_hooks(model, widths)
     check_bits(activation_bits)
-    _check_grid(model, widths, granularity, scale_rule)
+    layers = {n: layer for n, layer in quantizable_layers(model).items() if n in widths}
+    _check_hooks(model, widths)
+    _check_grid(layers, granularity, scale_rule)
     _check_data(method, calibration_data, train_loader, num_epochs)
+    inputs = _input_quantizers(method, layers, activation_bits, observer)
     choose = partial(
         _choose_weight_grid, granularity=granularity, symmetric=symmetric, scale_rule=scale_rule
     )
@@ -96,19 +100,8 @@ def quantize_model(
         from labkit.transform import fold_batch_norm
 
         work = fold_batch_norm(work)
-    valued = [n for n in widths if not isinstance(work.get_submodule(n), nn.Embedding)]
-    inputs: dict[str, ActivationQuantizer] = {}
-    if method == "dynamic":
-        for name in valued:
-            per_token = isinstance(work.get_submodule(name), nn.Linear)
-            inputs[name] = ActivationQuantizer(activation_bits, per_token=per_token)
-    elif method == "static":
-        make = _observer_maker(observer, activation_bits)
-        watching = {
-            name: ActivationQuantizer(activation_bits, "observe", observer=make())
-            for name in valued
-        }
-        inputs = calibrate(work, watching, calibration_data)
+    if method == "static":
+        inputs = calibrate(work, inputs, calibration_data)
     elif method == "qat":
         from labkit.qat import train_quantized
 
@@ -191,17 +184,27 @@ def _is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
-def _observer_maker(observer: str | Callable[[], Any], bits: int) -> Callable[[], Any]:
-    if callable(observer):
-        return observer
-    from labkit.observers import make_observer
+def _input_quantizers(
+    method: str,
+    layers: Mapping[str, nn.Module],
+    bits: int,
+    observer: str | Callable[[], Any],
+) -> dict[str, ActivationQuantizer]:
+    """Make what quantizes or, for now, observes the input of each layer; none for an Embedding."""
+    # What enters an embedding is a row number, not a value to round.
+    valued = {n: layer for n, layer in layers.items() if not isinstance(layer, nn.Embedding)}
+    if method == "dynamic":
+        return {
+            name: ActivationQuantizer(bits, per_token=isinstance(layer, nn.Linear))
+            for name, layer in valued.items()
+        }
+    if method == "static":
+        make = observer if callable(observer) else partial(make_observer, observer, bits=bits)
+        return {name: ActivationQuantizer(bits, "observe", observer=make()) for name in valued}
+    return {}
 
-    return partial(make_observer, observer, bits=bits)
 
-
-def _check_grid(
-    model: nn.Module, widths: Mapping[str, int], granularity: str | int, scale_rule: str
-) -> None:
+def _check_grid(layers: Mapping[str, nn.Module], granularity: str | int, scale_rule: str) -> None:
     if scale_rule not in SCALE_RULES:
         raise ValueError(f"scale_rule must be one of {', '.join(SCALE_RULES)}; got {scale_rule!r}")
     if granularity in ("channel", "tensor"):
@@ -211,10 +214,9 @@ def _check_grid(
             f'granularity must be "channel", "tensor" or a group size such as 32; '
             f"got {granularity!r}"
         )
-    layers = quantizable_layers(model)
-    for name in widths:
-        weight = layers[name].weight
-        length = weight[0].numel()
+    for name, layer in layers.items():
+        weight = layer.weight
+        length = math.prod(weight.shape[1:])
         if length % granularity:
             raise ValueError(
                 f"a group size of {granularity} does not divide layer {name!r}: it has {length} "
