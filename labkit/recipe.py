@@ -66,7 +66,7 @@ def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tens
     layers = {name: _module(work, name) for name in recipe["layers"]}
     new = {m: _rebuilt_layer(n, m, recipe["layers"][n], stored) for n, m in layers.items()}
     work = replace_modules(work, new)
-    _fill(work, tensors, recipe["ties"])
+    _fill(work, tensors, recipe["ties"], folded=bool(recipe["folded"]))
     work.quantization_notes = {key: recipe[key] for key in ("method", "attention", "folded")}
     return work
 
@@ -135,7 +135,9 @@ def _rebuilt_layer(
     return layer if facts["dtype"] is None else layer.to(getattr(torch, facts["dtype"]))
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
+def _fill(
+    model: nn.Module, tensors: Mapping[str, Tensor], ties: Mapping[str, str], folded: bool
+) -> None:
     """Put every stored tensor into the model; what was stored once is one tensor again."""
     wanted = model.state_dict(keep_vars=True)
     missing = sorted(wanted.keys() - tensors.keys() - ties.keys())
@@ -148,7 +150,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ties: Mapping[str, st
         owner, _, part = name.rpartition(".")
         module = _module(model, owner)
         # Folding gives a bias to a layer that had none.
-        if old is None and module._parameters.get(part, module) is not None:
+        grown = folded and part == "bias" and module._parameters.get(part, module) is None
+        if old is None and not grown:
             raise ValueError(f"the model has no {name}")
         if old is not None and old.shape != tensor.shape:
             raise ValueError(
