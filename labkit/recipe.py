@@ -144,7 +144,7 @@ def _fill(
     if missing:
         raise ValueError(f"the file holds nothing for {', '.join(missing)}")
     parameters: dict[str, nn.Parameter] = {}
-    for name in (*tensors, *ties):
+    for name in sorted((*tensors, *ties)):
         first = ties.get(name, name)
         tensor, old = tensors[first], wanted.get(name)
         owner, _, part = name.rpartition(".")
