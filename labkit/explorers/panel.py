@@ -55,6 +55,12 @@ _ALERT = (
     'margin:4px 0;font-size:14px;line-height:1.4;white-space:pre-wrap">{}</div>'
     "<style>.ql-stale{{opacity:.35}}</style>"
 )
+# The stock arrow of a list is black and vanishes on a dark page; a middle gray is seen on both.
+_ARROW = (
+    '<style>.ql-panel .widget-dropdown>select{background-image:url("data:image/svg+xml,'
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath d='M4.5 7l4.5 4.5"
+    "L13.5 7' fill='none' stroke='%23808080' stroke-width='1.8'/%3E%3C/svg%3E\")}</style>"
+)
 _STATUS = '<div role="status" style="font-size:14px;padding:4px 14px">computing…</div>'
 
 
@@ -121,7 +127,7 @@ class Panel(widgets.VBox):
         self._alert.add_class("ql-error")
         # Apart from the picture: a style element that comes and goes with every step would make
         # the browser work out the looks of the whole page again.
-        looks = widgets.HTML(style_sheet(), layout=widgets.Layout(display="none"))
+        looks = widgets.HTML(style_sheet() + _ARROW, layout=widgets.Layout(display="none"))
         super().__init__((*self._controls.values(), self._alert, self._picture, looks))
         self.add_class("ql-panel")
         self._take(state)
