@@ -116,11 +116,11 @@ def scene(state: State) -> Scene:
             Readout(
                 "int4 + float32 scale",
                 measure(ONNX, "layer").bits_per_weight,
-                "",
+                "bits",
                 "measured",
                 "quantized",
             ),
-            Readout("Q8_0", 8 * files.q8.numel() / count, "", "measured", "code2"),
+            Readout("Q8_0", 8 * files.q8.numel() / count, "bits", "measured", "code2"),
             Readout("half scale is off by", f"{100 * error:.4f}", "%", "measured", "error"),
         ],
         formulas=_arithmetic(state),
@@ -226,7 +226,7 @@ def _bytes(state: State) -> Plot:
         marks,
         Axis("byte", -6.6, 36.2, show=False),
         Axis("layout", -0.5, 8.4, show=False),
-        title="Number of the value in each half byte (low half below); dark grey: the scale",
+        title="Number of the value in each half byte (low half below); on the left: the scale",
         height=270,
         grid="none",
     )
