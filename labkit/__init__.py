@@ -2,6 +2,7 @@
 
 Its table of contents, in the direction the data flows:
 
+one tensor
     qparams       choosing scale and zero point
     affine        quantize, dequantize, fake_quantize
     granularity   per tensor, per axis, per group
@@ -11,28 +12,72 @@ Its table of contents, in the direction the data flows:
     formats       grids and how they are stored, in counted bits per weight
     packing       codes ↔ bytes
     layouts       byte layouts of real files (GGUF)
-    data, zoo     real data and really trained models, offline
+a whole model
+    observers     calibration: which range? (histogram, thresholds)
+    layers        per-layer quantizers, weights stored packed (activations)
+    quantize      weight-only, dynamic, static, qat (selection, calibration)
+    qat           training under quantization
+    transform     before quantizing: batch norm folded, channels equalized (dataflow)
+    report, files every byte counted; one file, and back (recipe)
+    integer       integer-only arithmetic (fixed_point, requantize)
+    engine        real low-bit execution, exported to ONNX (onnx_export)
+    latency       measured time, as ratios in one run
+models, data and what they are worth
+    data, zoo     real data and really trained models, offline (real_models)
     train, remake the commands that make them again
     evaluate      quality with its interval
+    compare       two models on the same samples
+    blame         which layer is at fault
+    guide         the document's parameter guide, from measurements
+what a learner sees
     explorers     state → scene → picture: what the sliders move
     exercises     check, hint, solution, status, reset
     authoring     executes the notebooks and stores still pictures
     launcher      what lab.py does before anything is installed
 """
 
+# The module labkit.quantize and the function of one tensor share a name. A module that is imported
+# for the first time takes the name in its package, so it comes first here, and the function last.
+from labkit.quantize import quantize_model  # isort: split
+
 from labkit.affine import dequantize, fake_quantize, quantize
 from labkit.errors import ErrorReport, quantization_error
+from labkit.files import load, save
+from labkit.integer import integer_conv2d, integer_linear, quantize_multiplier
+from labkit.observers import (
+    EntropyObserver,
+    MinMaxObserver,
+    MovingAverageObserver,
+    MSEObserver,
+    PercentileObserver,
+)
 from labkit.packing import pack, unpack
 from labkit.qparams import QParams, choose_qparams
+from labkit.report import Report
+from labkit.transform import equalize, fold_batch_norm
 
 __all__ = [
+    "EntropyObserver",
     "ErrorReport",
+    "MSEObserver",
+    "MinMaxObserver",
+    "MovingAverageObserver",
+    "PercentileObserver",
     "QParams",
+    "Report",
     "choose_qparams",
     "dequantize",
+    "equalize",
     "fake_quantize",
+    "fold_batch_norm",
+    "integer_conv2d",
+    "integer_linear",
+    "load",
     "pack",
     "quantization_error",
     "quantize",
+    "quantize_model",
+    "quantize_multiplier",
+    "save",
     "unpack",
 ]
