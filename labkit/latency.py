@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Latency:
 
     `low` and `high` are the quartiles of the rounds; `ratio_low` and `ratio_high` the ends of the
     95 % bootstrap interval of the ratio of medians. `resolved` is False where that interval holds
-    1: this run cannot say which of the two is faster.
+    1: this run cannot say which of the two is faster. `seconds` holds every round.
 
     >>> Latency("int8", 1e-3, 1e-3, 1e-3, 0.99, 0.9, 1.1).resolved
     False
@@ -45,6 +45,7 @@ class Latency:
     ratio: float
     ratio_low: float
     ratio_high: float
+    seconds: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def resolved(self) -> bool:
@@ -84,10 +85,15 @@ class LatencyReport:
                 return row
         raise KeyError(f"no candidate {name!r}; there are {', '.join(r.name for r in self.rows)}")
 
+    def compare(self, name: str, other: str) -> Latency:
+        """Return the candidate `name` with its ratio to `other` instead of to the first."""
+        own, base = (np.array(self[which].seconds) for which in (name, other))
+        return _row(name, own, base, np.random.default_rng(0))
+
     def as_dict(self) -> dict:
         """Return every number, for a file."""
         rows = {
-            row.name: {key: value for key, value in vars(row).items() if key != "name"}
+            row.name: {k: v for k, v in vars(row).items() if k not in ("name", "seconds")}
             | {"verdict": row.verdict}
             for row in self.rows
         }
@@ -171,8 +177,7 @@ def measure_latency(
                 for _ in range(calls[i]):
                     function()
                 seconds[round_, i] = (clock() - start) / calls[i]
-    picks = random.integers(rounds, size=(RESAMPLES, rounds))
-    rows = tuple(_row(name, seconds[:, i], seconds[:, 0], picks) for i, name in enumerate(names))
+    rows = tuple(_row(name, seconds[:, i], seconds[:, 0], random) for i, name in enumerate(names))
     return LatencyReport(rows, cold, rounds, threads, _load())
 
 
@@ -201,14 +206,15 @@ class _Evictor:
         self.buffer += 1.0
 
 
-def _row(name: str, own: np.ndarray, first: np.ndarray, picks: np.ndarray) -> Latency:
+def _row(name: str, own: np.ndarray, first: np.ndarray, random: np.random.Generator) -> Latency:
     """Resample whole rounds: a busy moment met both candidates."""
+    picks = random.integers(len(own), size=(RESAMPLES, len(own)))
     low, median, high = np.quantile(own, (0.25, 0.5, 0.75))
     ratios = np.median(own[picks], axis=1) / np.median(first[picks], axis=1)
     tail = (1 - CONFIDENCE) / 2
     ends = np.quantile(ratios, (tail, 1 - tail))
     numbers = (median, low, high, median / np.median(first), *ends)
-    return Latency(name, *map(float, numbers))
+    return Latency(name, *map(float, numbers), tuple(own.tolist()))
 
 
 def _calls(function: Callable[[], object], clock: Callable[[], float]) -> int:

@@ -176,6 +176,12 @@ def test_names_are_escaped_in_html():
     assert "<b>" not in measured({"<b>": 1.0})._repr_html_()
 
 
+def test_any_two_candidates_can_be_compared():
+    report = measured({"float": 0.008, "a": 0.002, "b": 0.001})
+    assert report.compare("b", "a").ratio == pytest.approx(0.5)
+    assert report.compare("b", "float").ratio == report["b"].ratio
+
+
 def test_the_dict_holds_the_numbers():
     found = measured({"a": 0.002, "b": 0.001}).as_dict()
     assert found["candidates"]["b"]["ratio"] == pytest.approx(0.5)
