@@ -84,7 +84,7 @@ class Histogram:
 
     def widths(self) -> Tensor:
         """Return the width of a bin, one per channel, float64: a power of two."""
-        return torch.ldexp(torch.tensor([2.0 / self.bins]).double(), self._exponent)
+        return torch.ldexp(torch.full_like(self.maximum, 2.0 / self.bins), self._exponent)
 
     def edges(self, channel: int = 0) -> Tensor:
         """Return the bins + 1 edges of a channel, float64; counts[i] lies in edges[i]..edges[i+1].
@@ -97,8 +97,8 @@ class Histogram:
     def resampled(self, edges: Tensor, channel: int = 0) -> Tensor:
         """Return the counts between other, rising `edges`: those inside a bin lie evenly in it.
 
-        Zeros count above an edge at 0. The counts are whole numbers and none is lost inside the
-        edges. Exact where the edges are edges of this histogram.
+        Zeros count too. A value on an edge counts above it, on the last edge below it, as numpy has
+        it. The counts are whole numbers, exact where the edges are edges of this histogram.
 
         >>> histogram = Histogram(bins=8)
         >>> histogram.add(torch.tensor([[0.5, 1.5, 2.5, 3.5]]))
@@ -111,6 +111,11 @@ class Histogram:
         position = (edges.double() / self.widths()[channel] + self.bins // 2).clamp(0, self.bins)
         left = position.floor().clamp(max=self.bins - 1).to(torch.int64)
         cumulated = torch.lerp(below[left], below[left + 1], position - left)
+        # Nothing lies beyond the ends, so their bins must not be spread beyond them.
+        cumulated[edges > self.maximum[channel]] = below[-1]
+        cumulated[edges <= self.minimum[channel]] = 0
+        if edges[-1] == self.maximum[channel]:
+            cumulated[-1] = below[-1]
         return cumulated.round().diff().to(torch.int64)
 
     def _widen(self, exponent: Tensor) -> None:

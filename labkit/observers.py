@@ -124,6 +124,8 @@ class PercentileObserver(HistogramObserver):
         self.percentile = check_fraction("percentile", percentile, 100.0)
 
     def _ends(self, channel: int, low: float, high: float) -> tuple[float, float]:
+        if self.percentile == 100:
+            return low, high
         edges = self.histogram.edges(channel)
         counts = self.histogram.resampled(edges, channel)
         outside = (100.0 - self.percentile) / 100.0
@@ -195,14 +197,11 @@ class EntropyObserver(HistogramObserver):
 
 
 def _quantile(edges: Tensor, counts: Tensor, share: float) -> float:
-    """Return where the `share` of the counts lies to the left, evenly spread in each bin."""
-    filled = counts.nonzero().flatten()
-    cumulated = counts[filled].cumsum(0).double()
-    wanted = share * cumulated[-1]
-    place = int(torch.searchsorted(cumulated, wanted).clamp(max=len(filled) - 1))
-    bin_ = filled[place]
-    beyond = (cumulated[place] - wanted) / counts[bin_]
-    return torch.lerp(edges[bin_ + 1], edges[bin_], beyond).item()
+    """Return the left edge of the bin in which the `share` of the counts is reached."""
+    cumulated = counts.cumsum(0).double()
+    # Never an empty bin: at least something of the first count is reached.
+    wanted = max(share * cumulated[-1].item(), 0.5)
+    return edges[int(torch.searchsorted(cumulated, wanted).clamp(max=len(counts) - 1))].item()
 
 
 OBSERVERS = {

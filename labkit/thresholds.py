@@ -126,7 +126,8 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> float:
         empty = np.count_nonzero(counts == 0)
         if empty == len(counts):
             return np.inf
-        taken = SMOOTHING * empty / (len(counts) - empty)
+        # At most half a count, where nearly every bin is empty: never below 0.
+        taken = min(SMOOTHING * empty / (len(counts) - empty), 0.5)
         smooth = np.where(counts == 0, SMOOTHING, counts - taken).astype(np.float32)
         smoothed.append(smooth / smooth.sum())
     return float(np.sum(smoothed[0] * np.log(smoothed[0] / smoothed[1])))
