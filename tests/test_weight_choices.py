@@ -76,6 +76,9 @@ def test_every_position_shows_what_was_measured():
         assert picture.readout("accuracy").value == f"{100 * now.accuracy.correct / 1000:.1f}"
         dot = next(p for p in picture.marks(Points) if p.role == "quantized")
         assert dot.x == (state.bits,) and dot.y == (100 * now.accuracy.value,)
+        change = (now.accuracy.correct - in_float().accuracy.correct) / 10
+        said = picture.formulas[1].removeprefix("against float: ").split()[0]
+        assert float(said) == pytest.approx(change, abs=1e-9)
         heights = [bar.heights[0] for bar in picture.marks(Bars)]
         alone = [
             measure(state.bits, state.granularity, scope, state.zero_point).percent

@@ -16,9 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.affine import choose_qparams, fake_quantize
+from labkit.compare import cosine
+from labkit.data import load_mnist
 from labkit.mobilenet import MobileNet
 from labkit.packing import packed_bytes
-from labkit.pictures import photograph
+from labkit.pictures import natural_noise, photograph
+from labkit.quantize import quantize_model
 from labkit.real_models import WEIGHTS, is_installed, mobilenet_v2, normalize
 from labkit.transform import equalize, fold_batch_norm
 
@@ -27,6 +30,11 @@ NAME = "mobilenet_v2"
 SIZE = 128
 VARIANTS = {"folded": "as trained", "equalized": "equalized"}
 """Batch norms are folded in both; in the second, consecutive layers share out their ranges."""
+PICTURES = {
+    "photograph": "parts of the photograph",
+    "noise": "noise like nature's",
+    "digits": "handwritten digits",
+}
 
 
 class Absent:
@@ -162,6 +170,30 @@ def run(model: nn.Module, images: Tensor | None = None) -> Tensor:
     """Return the features of the eight pictures, or of other normalized ones: (n, 1280)."""
     with torch.no_grad():
         return model(pictures() if images is None else images)
+
+
+@cache
+def full_size(name: str) -> dict[str, float]:
+    """Return the mean cosine at 8 bits on pictures of 224 × 224, by granularity and variant.
+
+    name: a key of PICTURES; ValueError for another.
+    """
+    if name not in PICTURES:
+        raise ValueError(f"got pictures {name!r}; use one of {', '.join(PICTURES)}")
+    if name == "photograph":
+        images = photograph()
+    elif name == "noise":
+        images = natural_noise(8)
+    else:
+        digits = load_mnist().test_images[:8]
+        images = F.interpolate(digits, size=(224, 224), mode="bilinear").expand(-1, 3, -1, -1)
+    images = normalize(images, NAME)
+    wanted, found = run(mobilenet_v2(), images), {}
+    for variant, words in (("folded", ""), ("equalized", ", equalized")):
+        for granularity in ("tensor", "channel"):
+            model, _ = quantize_model(network(variant), bits=8, granularity=granularity)
+            found[f"{granularity}{words}"] = cosine(wanted, run(model, images))
+    return found
 
 
 def _rounded(weight: Tensor, bits: int, granularity: str) -> Tensor:
