@@ -1,4 +1,4 @@
-"""The document's model of ten million parameters really takes the bytes that the document claims."""
+"""The document's model of ten million parameters takes the bytes that the document claims."""
 
 import pytest
 
