@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from labkit.affine import fake_quantize
+from labkit.layers import rows
 from labkit.observers import MovingAverageObserver
 from labkit.qparams import QParams
 
@@ -123,7 +124,8 @@ class _FakeQuantizedWeight(nn.Module):
         self.choose = choose
 
     def forward(self, weight: Tensor) -> Tensor:
-        return fake_quantize(weight, self.choose(weight.detach()))
+        qparams = self.choose(weight.detach())
+        return fake_quantize(rows(weight, qparams), qparams).view_as(weight)
 
 
 @contextmanager

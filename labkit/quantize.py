@@ -23,7 +23,7 @@ from labkit.evaluate import Accuracy
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
 from labkit.modules import replace_modules
 from labkit.observers import make_observer
-from labkit.qparams import SCALE_RULES, QParams, choose_qparams
+from labkit.qparams import QParams, check_rule, choose_qparams
 from labkit.recipe import notes
 from labkit.report import Report, size_report
 from labkit.selection import quantizable_layers, select_bits
@@ -205,8 +205,7 @@ def _input_quantizers(
 
 
 def _check_grid(layers: Mapping[str, nn.Module], granularity: str | int, scale_rule: str) -> None:
-    if scale_rule not in SCALE_RULES:
-        raise ValueError(f"scale_rule must be one of {', '.join(SCALE_RULES)}; got {scale_rule!r}")
+    check_rule(scale_rule)
     if granularity in ("channel", "tensor"):
         return
     if isinstance(granularity, str) or check_whole("granularity", granularity) < 1:

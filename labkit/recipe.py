@@ -98,6 +98,8 @@ def _facts(name: str, layer: QuantLayer) -> dict[str, Any]:
 def _rebuilt_layer(
     name: str, module: nn.Module, facts: dict[str, Any], stored: Mapping[str, Tensor]
 ) -> QuantLayer:
+    if isinstance(module, QuantLayer):
+        raise ValueError(f"{name!r} is quantized already; give the float model")
     kind = LAYERS.get(type(module))
     if kind is None or kind.__name__ != facts["kind"]:
         raise ValueError(

@@ -335,6 +335,7 @@ class Changed(MnistCNN):
     [
         (mnist_mlp, "does not fit MnistMLP: the model has no layer 'bn1'"),
         (lambda: Changed(fc=nn.Identity()), "'fc' is a Identity, and QuantLinear was stored"),
+        (lambda: quantized_cnn()[0], "has no layer|is quantized already; give the float model"),
         (lambda: Changed(fc=nn.Linear(576, 11)), r"'fc' has a weight of shape \[11, 576\]"),
         (
             lambda: Changed(conv4=nn.Conv2d(32, 64, 3, padding=1, stride=2)),

@@ -293,6 +293,13 @@ def test_groups_within_a_channel():
     assert row.scale_bytes == 4 * weight.numel() // 9
 
 
+def test_groups_of_a_convolution_are_trained_as_they_are_stored():
+    quantized, _ = quantize_model(
+        mnist_cnn(), "qat", granularity=9, exclude="pointwise", **NEEDS["qat"]
+    )
+    assert quantized.conv4.group_size == 9
+
+
 def test_affine_weights_reach_both_ends_of_their_range():
     model = small()
     model[1].weight.data += 0.01
