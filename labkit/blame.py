@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from labkit.attention import can_split, split_attention
 from labkit.calibration import arguments_of
 from labkit.compare import cosine, sqnr
-from labkit.evaluate import Accuracy
+from labkit.evaluate import Accuracy, quality_text
 from labkit.layers import QuantLayer
 from labkit.quantize import quantizable_layers, quantize_model
 from labkit.recipe import notes
+from labkit.report_html import QUANTIZED
 from labkit.selection import select_bits
 
 Quality = Callable[[nn.Module], Accuracy | float]
-# The lab's colour for errors, and where the bars end: the SQNR of 8-bit codes is about 40 dB.
-ERROR, BAR_WIDTH, BAR_DB = "#b2182b", 160, 60
+# Where the bars end: the SQNR of 8-bit codes is about 40 dB.
+BAR_WIDTH, BAR_DB = 160, 60
 # No layer has this name: that of the model itself is "".
 OUTPUT = "the output"
 
@@ -70,11 +71,11 @@ class BlameTable:
         names, kinds = (max(len(getattr(row, part)) for row in rows) for part in ("name", "kind"))
         lines = [
             f"  {row.name:<{names}}  {row.kind:<{kinds}}  {_width(row):>6}  "
-            f"cosine {row.cosine:.4f}  SQNR {row.sqnr_db:5.1f} dB  {_shown(row.quality)}".rstrip()
+            f"cosine {row.cosine:.4f}  SQNR {row.sqnr_db:5.1f} dB  {_quality(row)}".rstrip()
             for row in rows
         ]
         if self.original_quality is not None:
-            lines.append(f"  float: {_shown(self.original_quality)}")
+            lines.append(f"  float: {quality_text(self.original_quality)}")
         return "\n".join([self.title, *lines])
 
     # At the prompt, the table says more than the fields.
@@ -87,7 +88,11 @@ class BlameTable:
         titles += ["quality"] * with_quality
         head = "".join(f'<th style="text-align:left;padding:2px 10px">{t}</th>' for t in titles)
         body = "".join(_html_row(row, with_quality) for row in (*self.rows, self.together))
-        foot = f"<div>float: {escape(_shown(self.original_quality))}</div>" if with_quality else ""
+        foot = (
+            f"<div>float: {escape(quality_text(self.original_quality))}</div>"
+            if with_quality
+            else ""
+        )
         return (
             f"<div><b>{escape(self.title)}</b>"
             f'<table style="border-collapse:collapse"><tr>{head}</tr>{body}</table>{foot}</div>'
@@ -218,22 +223,20 @@ def _common(widths: Iterable[int]) -> int | None:
     return different.pop() if len(different) == 1 else None
 
 
+def _quality(row: LayerBlame) -> str:
+    return "" if row.quality is None else quality_text(row.quality)
+
+
 def _width(row: LayerBlame) -> str:
     return "mixed" if row.bits is None else f"{row.bits} bits"
-
-
-def _shown(quality: Accuracy | float | None) -> str:
-    if quality is None:
-        return ""
-    return f"{quality:.4g}" if isinstance(quality, float | int) else str(quality)
 
 
 def _html_row(row: LayerBlame, with_quality: bool) -> str:
     width = BAR_WIDTH * min(max(row.sqnr_db, 0.0), BAR_DB) / BAR_DB
     bar = (
         f'<svg width="{BAR_WIDTH}" height="9"><rect width="{width:.1f}" height="9" '
-        f'fill="{ERROR}"/></svg> {row.sqnr_db:.1f} dB'
+        f'fill="{QUANTIZED}"/></svg> {row.sqnr_db:.1f} dB'
     )
     cells = [escape(row.name), escape(row.kind), _width(row), f"{row.cosine:.4f}", bar]
-    cells += [escape(_shown(row.quality))] * with_quality
+    cells += [escape(_quality(row))] * with_quality
     return "<tr>" + "".join(f'<td style="padding:2px 10px">{c}</td>' for c in cells) + "</tr>"

@@ -68,6 +68,17 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
+def quality_text(quality: Accuracy | float | None) -> str:
+    """Return a quality as the lab prints it: an `Accuracy` as it is, a number with four digits.
+
+    >>> quality_text(Accuracy.of(9, 10)), quality_text(2 / 3), quality_text(None)
+    ('90.0 % [59.6, 98.2] of 10 (measured)', '0.6667', 'not measured')
+    """
+    if quality is None:
+        return "not measured"
+    return str(quality) if isinstance(quality, Accuracy) else f"{quality:.4g}"
+
+
 def accuracy(
     model: Callable[[torch.Tensor], torch.Tensor],
     images: torch.Tensor,

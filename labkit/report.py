@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from labkit.evaluate import Accuracy
+from labkit.evaluate import Accuracy, quality_text
 from labkit.layers import QuantLayer
 from labkit.report_html import report_html
 
@@ -86,7 +86,8 @@ class Report:
             f"{self.bits_per_weight:.2f} bits per quantized weight"
         ]
         if self.quality is not None:
-            lines.append(f"quality: {self.original_quality} → {self.quality}")
+            before, now = (quality_text(q) for q in (self.original_quality, self.quality))
+            lines.append(f"quality: {before} → {now}")
         name_width = max(len(layer.name) for layer in self.layers)
         kind_width = max(len(layer.kind) for layer in self.layers)
         lines += [

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from labkit.evaluate import quality_text
+
 if TYPE_CHECKING:
     from labkit.report import LayerReport, Report
 
@@ -93,7 +95,5 @@ def _legend() -> str:
 def _quality(report: Report) -> str:
     if report.quality is None:
         return ""
-    return (
-        f"<br>quality: {escape(str(report.original_quality))} → "
-        f"<b>{escape(str(report.quality))}</b>"
-    )
+    before, now = (escape(quality_text(q)) for q in (report.original_quality, report.quality))
+    return f"<br>quality: {before} → <b>{now}</b>"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from torch import nn
 
-from labkit.evaluate import Accuracy, accuracy, wilson_interval
+from labkit.evaluate import Accuracy, accuracy, quality_text, wilson_interval
 
 
 @given(st.integers(1, 20_000), st.floats(0, 1), st.floats(0.5, 0.999))
@@ -74,3 +74,16 @@ def test_accuracy_refuses_what_means_nothing():
         accuracy(nn.Identity(), torch.ones(2, 2), torch.ones(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="NaN"):
         accuracy(nn.Identity(), torch.full((2, 2), math.nan), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("quality", "text"),
+    [
+        (None, "not measured"),
+        (2 / 3, "0.6667"),
+        (torch.tensor(0.5).item(), "0.5"),
+        (Accuracy.of(941, 1000), "94.1 % [92.5, 95.4] of 1000 (measured)"),
+    ],
+)
+def test_a_quality_reads_the_same_everywhere(quality, text):
+    assert quality_text(quality) == text
