@@ -94,10 +94,10 @@ class Histogram:
         steps = torch.arange(-(self.bins // 2), self.bins // 2 + 1, dtype=torch.float64)
         return steps * self.widths()[channel]
 
-    def resampled(self, edges: Tensor, channel: int = 0) -> Tensor:
+    def resampled(self, edges: Tensor, channel: int = 0, *, zeros: bool = True) -> Tensor:
         """Return the counts between other, rising `edges`: those inside a bin lie evenly in it.
 
-        Zeros count too. A value on an edge counts above it, on the last edge below it, as numpy has
+        Exact zeros count too, unless `zeros` is False. A value on an edge counts above it, on the last edge below it, as numpy has
         it. The counts are whole numbers, exact where the edges are edges of this histogram.
 
         >>> histogram = Histogram(bins=8)
@@ -106,7 +106,8 @@ class Histogram:
         tensor([2, 2])
         """
         counts = self.counts[channel].clone()
-        counts[self.bins // 2] += self.zeros[channel]
+        if zeros:
+            counts[self.bins // 2] += self.zeros[channel]
         below = torch.cat((torch.zeros(1), counts.cumsum(0))).double()
         position = (edges.double() / self.widths()[channel] + self.bins // 2).clamp(0, self.bins)
         left = position.floor().clamp(max=self.bins - 1).to(torch.int64)

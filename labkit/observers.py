@@ -162,8 +162,12 @@ class EntropyObserver(HistogramObserver):
 
     The sample is seen in `bins` equal bins, symmetric about 0; candidates merge them into `levels`,
     by default one for each code (`entropy_bins` has the details). The divergence is a jagged
-    function of the end, so another number of bins may move the result by several percent. Source:
-    Migacz 2017, "8-bit Inference with TensorRT"; the form is that of ONNX Runtime's calibrator.
+    function of the end, so another number of bins may move the result by several percent.
+
+    Exact zeros are left out, as NVIDIA's toolkit leaves out the bin at 0: a ReLU piles them up,
+    they are on every grid, and counting them may cut nearly everything else at few bits.
+    `count_zeros=True` counts them, as ONNX Runtime does. Source: Migacz 2017, "8-bit inference
+    with TensorRT", in the form of ONNX Runtime's calibrator.
 
     >>> observer = EntropyObserver(bits=4, symmetric=True)
     >>> observer.observe(torch.randn(4096, generator=torch.Generator().manual_seed(0)))
@@ -172,7 +176,13 @@ class EntropyObserver(HistogramObserver):
     """
 
     def __init__(
-        self, bits: int = 8, *, bins: int = 2048, levels: int | None = None, **options: object
+        self,
+        bits: int = 8,
+        *,
+        bins: int = 2048,
+        levels: int | None = None,
+        count_zeros: bool = False,
+        **options: object,
     ) -> None:
         """Take the bins and levels of the search and the options of `HistogramObserver`.
 
@@ -180,7 +190,7 @@ class EntropyObserver(HistogramObserver):
         """
         # Finer than the search needs, because its bins end at the largest value, wherever it is.
         super().__init__(bits, **{"resolution": 2**16, **options})
-        self.bins = check_whole("bins", bins)
+        self.bins, self.count_zeros = check_whole("bins", bins), bool(count_zeros)
         self.levels = 2**self.bits if levels is None else check_whole("levels", levels)
         if not 2 <= self.levels <= self.bins or self.levels % 2 or self.bins % 2:
             raise ValueError(
@@ -191,7 +201,7 @@ class EntropyObserver(HistogramObserver):
     def _ends(self, channel: int, low: float, high: float) -> tuple[float, float]:
         amax = max(-low, high)
         edges = torch.linspace(-amax, amax, self.bins + 1, dtype=torch.float64)
-        counts = self.histogram.resampled(edges, channel)
+        counts = self.histogram.resampled(edges, channel, zeros=self.count_zeros)
         start, end = entropy_bins(counts.numpy(), self.levels)
         return edges[start].item(), edges[end].item()
 

@@ -296,10 +296,20 @@ def test_entropy_agrees_with_onnxruntime_within_one_bin_on_the_same_histogram(bi
         for x in samples(seed):
             # Scaled so that their histogram, which ends at the largest magnitude, has our edges.
             x = x * (4 / x.abs().max())
-            observer = watched("entropy", x, bins=bins, levels=levels)
+            observer = watched("entropy", x, bins=bins, levels=levels, count_zeros=True)
             theirs = onnxruntime_range(x, "entropy", bins=bins, levels=levels)
             for ours, their in zip(observer.range(), theirs, strict=True):
                 assert ours.item() == pytest.approx(their, abs=8 / bins * (1 + 1e-5))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_zeros_do_not_decide_where_entropy_cuts(bits):
+    x = normal(20_000)
+    with_zeros = torch.cat((x, torch.zeros(200_000)))
+    alone, piled = (watched("entropy", data, bits=bits).range() for data in (x, with_zeros))
+    assert alone == piled
+    counted = watched("entropy", with_zeros, bits=bits, count_zeros=True).range()
+    assert counted[1] < alone[1]
 
 
 def test_entropy_agrees_with_onnxruntime_at_other_peaks_nearly_always():
@@ -308,7 +318,7 @@ def test_entropy_agrees_with_onnxruntime_at_other_peaks_nearly_always():
     agree = []
     for seed in range(5):
         for x in samples(seed):
-            observer = watched("entropy", x, bins=256, levels=64)
+            observer = watched("entropy", x, bins=256, levels=64, count_zeros=True)
             their = onnxruntime_range(x, "entropy", bins=256, levels=64)[1]
             bin_width = 2 * x.abs().max().item() / 256
             agree.append(abs(observer.range()[1].item() - their) <= bin_width * (1 + 1e-5))
