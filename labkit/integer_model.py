@@ -41,15 +41,21 @@ class Stage:
 
     def __call__(self, codes: Tensor, requantize: str = "fixed_point") -> Tensor:
         """Codes of the input → codes of the output, or the last layer's int32 accumulators."""
-        arguments = (codes, self.x_qparams, self.layer.codes, self.w_qparams, self.bias)
         options = {"relu": self.relu, "requantize": requantize}
-        if isinstance(self.layer, QuantLinear):
-            return integer_linear(*arguments, self.y_qparams, **options)
+        return self._run(codes, self.bias, self.y_qparams, **options)
+
+    def accumulators(self, codes: Tensor) -> Tensor:
+        """Codes of the input → int32 sums of products, before bias and ReLU."""
+        return self._run(codes, None, None)
+
+    def _run(self, codes: Tensor, bias: Tensor | None, y_qparams: QParams | None, **options):
         layer = self.layer
-        return integer_conv2d(
-            *arguments, self.y_qparams, stride=layer.stride, padding=layer.padding,
-            dilation=layer.dilation, groups=layer.groups, **options,
-        )  # fmt: skip
+        arguments = (codes, self.x_qparams, layer.codes, self.w_qparams, bias, y_qparams)
+        if isinstance(layer, QuantLinear):
+            return integer_linear(*arguments, **options)
+        for name in ("stride", "padding", "dilation", "groups"):
+            options[name] = getattr(layer, name)
+        return integer_conv2d(*arguments, **options)
 
 
 @dataclass(frozen=True, eq=False)
