@@ -78,10 +78,12 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...] | int, signed: bool
             f"{count} codes of {bits} bits for shape {shape} take {packed_bytes(count, bits)} "
             f"bytes, got {packed.numel()}"
         )
+    half = 2 ** (bits - 1) if signed else 0
+    if 8 % bits == 0:
+        return _unpack_whole(packed, bits, half)[:count].reshape(shape)
     codes = torch.empty(count, dtype=torch.int8 if signed else torch.uint8, device=packed.device)
     code_shifts = torch.arange(CODES_PER_WORD, device=packed.device) * bits
     byte_shifts = torch.arange(bits, device=packed.device) * 8
-    half = 2 ** (bits - 1) if signed else 0
     blocks = packed.split(packed_bytes(CODES_PER_BLOCK, bits)), codes.split(CODES_PER_BLOCK)
     for block, out in zip(*blocks, strict=True):
         words = (_filled(block.to(torch.int64), bits) << byte_shifts).sum(dim=1, keepdim=True)
@@ -89,6 +91,16 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...] | int, signed: bool
         # Flipping the sign bit and subtracting it extends the sign.
         out.copy_((unsigned ^ half) - half)
     return codes.reshape(shape)
+
+
+def _unpack_whole(packed: Tensor, bits: int, half: int) -> Tensor:
+    """Unpack 2, 4 or 8 bits, where no code crosses a byte: several times faster, in bytes only."""
+    codes = packed.new_empty(len(packed), 8 // bits)
+    for place in range(8 // bits):
+        unsigned = (packed >> (place * bits)) & (2**bits - 1)
+        # The sign as in `unpack`; what wraps around in a byte is the two's complement.
+        codes[:, place] = (unsigned ^ half) - half
+    return codes.view(-1).view(torch.int8 if half else torch.uint8)
 
 
 def _filled(row: Tensor, width: int) -> Tensor:
