@@ -97,8 +97,9 @@ class Histogram:
     def resampled(self, edges: Tensor, channel: int = 0, *, zeros: bool = True) -> Tensor:
         """Return the counts between other, rising `edges`: those inside a bin lie evenly in it.
 
-        Exact zeros count too, unless `zeros` is False. A value on an edge counts above it, on the last edge below it, as numpy has
-        it. The counts are whole numbers, exact where the edges are edges of this histogram.
+        Exact zeros count too, unless `zeros` is False. A value on an edge counts above it, on the
+        last edge below it, as numpy has it. The counts are whole numbers, exact where the edges are
+        edges of this histogram.
 
         >>> histogram = Histogram(bins=8)
         >>> histogram.add(torch.tensor([[0.5, 1.5, 2.5, 3.5]]))
