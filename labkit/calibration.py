@@ -93,7 +93,10 @@ class _Watch:
         self.name, self.quantizer, self.reached = name, quantizer, False
 
     def __call__(self, layer: nn.Module, arguments: tuple, named: dict) -> None:
-        x = next(_tensors(arguments, named))
+        x = next(_tensors(arguments, named), None)
+        if x is None:
+            given = ", ".join(type(value).__name__ for value in (*arguments, *named.values()))
+            raise ValueError(f"what enters the layer {self.name!r} is no tensor, got {given}")
         try:
             self.quantizer(x)
         except ValueError as error:

@@ -54,6 +54,8 @@ class QuantLayer(Float32Scale):
     dequantizes it anew each time it is read, for code that reads it directly.
     """
 
+    # Where it stands in its model, for messages.
+    name = ""
     # The torch layer it stands for, and what else decides its output; read by save and load.
     float_class: ClassVar[type[nn.Module]]
     geometry: ClassVar[tuple[str, ...]] = ()
@@ -161,8 +163,13 @@ class QuantLayer(Float32Scale):
         return dequantize(rows(self.codes, qparams), qparams, dtype).view(self.weight_shape)
 
     def quantized_input(self, x: Tensor) -> Tensor:
-        """Return x as this layer sees it."""
-        return x if self.input_quantizer is None else self.input_quantizer(x)
+        """Return x as this layer sees it; ValueError naming the layer where x is not finite."""
+        if self.input_quantizer is None:
+            return x
+        try:
+            return self.input_quantizer(x)
+        except ValueError as error:
+            raise ValueError(f"what enters the layer {self.name!r}: {error}") from None
 
     def extra_repr(self) -> str:
         """The settings, as print(model) shows them."""

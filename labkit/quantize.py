@@ -146,6 +146,8 @@ def _with_quantized_layers(
         layer = model.get_submodule(name)
         qparams = choose(name, layer.weight, bits=width)
         quantized = LAYERS[type(layer)].from_float(layer, width, qparams, inputs.get(name))
+        quantized.name = name
+        # Not a copy: layers that share a bias go on sharing it.
         quantized.bias = getattr(layer, "bias", None)
         twin = first.setdefault((id(layer.weight), width), quantized)
         for part in ("packed", "scale", "zero_points"):
@@ -239,6 +241,11 @@ def _check_data(method: str, calibration_data: object, train_loader: object, epo
         raise ValueError(
             "static quantization fixes the grid of every activation before, and needs "
             "calibration_data: a list of some input batches; without data, use method='dynamic'"
+        )
+    if method == "static" and not isinstance(calibration_data, Iterable):
+        raise ValueError(
+            "calibration_data must yield input batches, e.g. a list of tensors or a DataLoader; "
+            f"got {type(calibration_data).__name__}"
         )
     if method == "qat" and (train_loader is None or check_whole("num_epochs", epochs) < 1):
         raise ValueError(

@@ -134,6 +134,7 @@ def _rebuilt_layer(
             given["bits"], given["mode"], per_token=given["per_token"], qparams=qparams
         )
     layer = kind.from_codes(module, codes, bits, grid, quantizer)
+    layer.name = name
     return layer if facts["dtype"] is None else layer.to(getattr(torch, facts["dtype"]))
 
 

@@ -48,7 +48,7 @@ def select_bits(
     layers = quantizable_layers(model)
     if isinstance(exclude, str):
         exclude = [exclude]
-    excluded = {name for given in exclude for name in _inside(given, layers, model)}
+    excluded = {name for given in exclude or () for name in _inside(given, layers, model)}
     if isinstance(bits, Mapping):
         for name in bits:
             if name not in layers:
@@ -57,11 +57,16 @@ def select_bits(
     else:
         wanted = dict.fromkeys(layers, check_bits(bits))
     selected = {name: width for name, width in wanted.items() if name not in excluded}
-    if not selected:
+    if not layers:
         kinds = ", ".join(kind.__name__ for kind in LAYERS)
         raise ValueError(
-            f"nothing is left to quantize in {type(model).__name__}: of its layers of type {kinds} "
-            f"[{', '.join(layers)}], bits and exclude leave none"
+            f"{type(model).__name__} has no float layer that can be quantized ({kinds}); "
+            "layers that are quantized already do not count"
+        )
+    if not selected:
+        raise ValueError(
+            f"nothing is left to quantize in {type(model).__name__}: "
+            f"bits and exclude leave none of its layers {', '.join(layers)}"
         )
     return selected
 

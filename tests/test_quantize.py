@@ -11,6 +11,7 @@ from torch import nn
 
 from labkit.data import load_mnist
 from labkit.evaluate import Accuracy, accuracy
+from labkit.files import load, save
 from labkit.layers import QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
 from labkit.packing import packed_bytes
 from labkit.qparams import qparams_from_range
@@ -520,6 +521,7 @@ def refuses(says, model=None, **options):
         ({"granularity": "row"}, "got 'row'"),
         ({"granularity": 2.5}, "got 2.5"),
         ({"scale_rule": "loose"}, "restricted, full, no_clip"),
+        ({"method": "static", "calibration_data": 5}, "a DataLoader; got int"),
         ({"method": "static"}, "needs calibration_data.*method='dynamic'"),
         ({"method": "qat"}, "train_loader=NoneType and num_epochs=0.*'static'"),
         ({"method": "qat", "train_loader": batches()}, "num_epochs=0"),
@@ -539,6 +541,24 @@ def test_a_layer_with_hooks_is_not_replaced_silently():
     model.fc2.register_forward_hook(lambda *_: None)
     refuses("'fc2' carries forward hooks", model=model)
     quantize_model(model, exclude=["fc2"])
+
+
+def test_a_quantized_model_is_not_quantized_again():
+    refuses("no float layer that can be quantized", model=quantize_model(mnist_mlp())[0])
+
+
+def test_what_is_no_tensor_names_the_layer():
+    with pytest.raises(ValueError, match="enters the layer '0' is no tensor, got int"):
+        quantize_model(nn.Sequential(nn.Linear(2, 2)), "static", calibration_data=[5])
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_a_running_model_names_the_layer_that_is_given_nan(method, tmp_path):
+    model, _ = quantize_model(mnist_mlp(), method, calibration_data=[IMAGES])
+    save(model, tmp_path / "model")
+    for one in (model, load(tmp_path / "model", mnist_mlp())):
+        with pytest.raises(ValueError, match=r"what enters the layer 'fc1'.*finite"):
+            one(torch.full((1, 784), torch.nan))
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
