@@ -17,7 +17,7 @@ from labkit.activations import ActivationQuantizer, Float32Scale
 from labkit.affine import dequantize, quantize
 from labkit.checks import check_bits
 from labkit.packing import pack, unpack
-from labkit.qparams import QParams, code_range
+from labkit.qparams import QParams, choose_qparams, code_range
 
 __all__ = [
     "LAYERS",
@@ -104,16 +104,19 @@ class QuantLayer(Float32Scale):
     def from_float(
         cls,
         module: nn.Module,
-        bits: int,
-        qparams: QParams,
+        bits: int = 8,
+        qparams: QParams | None = None,
         input_quantizer: ActivationQuantizer | None = None,
     ) -> QuantLayer:
         """Quantize the weight of a float layer; the layer itself is not modified.
 
-        `qparams` belong to `rows(module.weight, qparams)`. Raises ValueError for a weight that is
+        `qparams` belong to `rows(module.weight, qparams)`; without them each output channel (of a
+        table: each row) gets a symmetric grid of its own. Raises ValueError for a weight that is
         not finite, and for qparams of another width or shape.
         """
         weight = module.weight.detach()
+        if qparams is None:
+            qparams = choose_qparams(weight, bits, symmetric=True, signed=True, axis=0)
         codes = quantize(rows(weight, qparams), qparams).view(weight.shape)
         return cls(module, codes, bits, qparams, input_quantizer)
 
@@ -186,10 +189,8 @@ class QuantLayer(Float32Scale):
 class QuantLinear(QuantLayer):
     """A linear layer with packed weights (out, in): x (..., in) → (..., out).
 
-    >>> from labkit.qparams import choose_qparams
     >>> layer = nn.Linear(4, 2)
-    >>> qparams = choose_qparams(layer.weight, 4, symmetric=True, signed=True, axis=0)
-    >>> QuantLinear.from_float(layer, 4, qparams).packed.shape
+    >>> QuantLinear.from_float(layer, 4).packed.shape
     torch.Size([4])
     """
 
@@ -244,10 +245,8 @@ class _QuantConv(QuantLayer):
 class QuantConv1d(_QuantConv):
     """A 1-d convolution with packed weights (out, in / groups, width): every option of torch's.
 
-    >>> from labkit.qparams import choose_qparams
     >>> layer = nn.Conv1d(2, 4, 3, groups=2)
-    >>> qparams = choose_qparams(layer.weight, 8, symmetric=True, signed=True, axis=0)
-    >>> QuantConv1d.from_float(layer, 8, qparams)(torch.zeros(1, 2, 5)).shape
+    >>> QuantConv1d.from_float(layer, 8)(torch.zeros(1, 2, 5)).shape
     torch.Size([1, 4, 3])
     """
 
@@ -258,10 +257,8 @@ class QuantConv1d(_QuantConv):
 class QuantConv2d(_QuantConv):
     """A 2-d convolution with packed weights (out, in / groups, height, width).
 
-    >>> from labkit.qparams import choose_qparams
     >>> layer = nn.Conv2d(1, 4, 3, padding="same")
-    >>> qparams = choose_qparams(layer.weight, 8, symmetric=True, signed=True, axis=0)
-    >>> QuantConv2d.from_float(layer, 8, qparams)(torch.zeros(1, 1, 5, 5)).shape
+    >>> QuantConv2d.from_float(layer, 8)(torch.zeros(1, 1, 5, 5)).shape
     torch.Size([1, 4, 5, 5])
     """
 
@@ -274,10 +271,8 @@ class QuantEmbedding(QuantLayer):
 
     Its input are row numbers, so that there is nothing to quantize on the way in.
 
-    >>> from labkit.qparams import choose_qparams
     >>> layer = nn.Embedding(5, 4)
-    >>> qparams = choose_qparams(layer.weight, 4, symmetric=True, signed=True, axis=0)
-    >>> QuantEmbedding.from_float(layer, 4, qparams)(torch.tensor([0, 3])).shape
+    >>> QuantEmbedding.from_float(layer, 4)(torch.tensor([0, 3])).shape
     torch.Size([2, 4])
     """
 

@@ -181,6 +181,14 @@ def test_groups_of_a_convolution_run_along_one_output_channel():
     assert rows(layer.weight, qparams).shape == (3, 18)
 
 
+@pytest.mark.parametrize("bits", [2, 8])
+def test_without_a_grid_each_channel_gets_its_own(bits):
+    layer, _ = made("conv2d grouped")
+    assert torch.equal(
+        type(quantized(layer)).from_float(layer, bits).weight, quantized(layer, bits).weight
+    )
+
+
 def test_codes_chosen_elsewhere_are_taken_as_they_are():
     codes = torch.tensor([[-2, 1, 0], [1, 1, -1]])
     layer = QuantLinear.from_codes(nn.Linear(3, 2), codes, 2, QParams(0.5, 0, -2, 1))
