@@ -14,16 +14,15 @@ then + z_y and a clamp: `labkit.requantize`. Source: Jacob et al. 2018, sections
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labkit.accumulator import CrossTerms, accumulator_bound, contracted_terms
 from labkit.affine import QParams
 from labkit.fixed_point import INT32_MAX, as_int32, quantize_multiplier
 from labkit.requantize import (
+    ROUNDINGS,
     accumulator_scale,
     check_rounding,
     output_multiplier,
@@ -35,33 +34,13 @@ __all__ = [
     "CrossTerms",
     "accumulator_bound",
     "accumulator_scale",
+    "cross_terms",
     "integer_conv2d",
     "integer_linear",
     "quantize_bias",
     "quantize_multiplier",
     "requantize_accumulator",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class CrossTerms:
-    """The four sums of Σ (q_x - z_x)(q_w - z_w), int64 tensors that broadcast to one another.
-
-    `total` adds them up with their signs: product - x_term - w_term + constant.
-
-    >>> CrossTerms(*map(torch.tensor, (7, 1, 2, 3))).total
-    tensor(7)
-    """
-
-    product: Tensor  # Σ q_x q_w
-    x_term: Tensor  # z_w Σ q_x: zero for symmetric weights; else it costs a sum over every input
-    w_term: Tensor  # z_x Σ q_w: known before any input arrives, so engines add it to the bias
-    constant: Tensor  # K z_x z_w
-
-    @property
-    def total(self) -> Tensor:
-        """Σ (q_x - z_x)(q_w - z_w)."""
-        return self.product - self.x_term - self.w_term + self.constant
 
 
 def integer_linear(
@@ -91,18 +70,24 @@ def integer_linear(
     >>> integer_linear(x, x_grid, weight, w_grid, None, QParams(1.0, 100, 0, 255))  # + 2.0
     tensor([[102]], dtype=torch.uint8)
     """
-    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(
-            f"a linear layer takes x (..., in) and a weight (out, in); got {tuple(x.shape)} and "
-            f"{tuple(weight.shape)}"
-        )
+    _check_linear(x, weight)
     _check_layer(x, x_qparams, weight, w_qparams, bias, y_qparams, requantize)
 
-    def contract(values: Tensor, weights: Tensor) -> Tensor:
-        return values @ weights.T
-
-    terms = _cross_terms(x, x_qparams, weight, w_qparams, contract, (-1,), 1)
+    terms = _linear_terms(x, x_qparams, weight, w_qparams)
     return _finish(terms, (-1,), x_qparams, w_qparams, bias, y_qparams, relu, requantize)
+
+
+def cross_terms(x: Tensor, x_qparams: QParams, weight: Tensor, w_qparams: QParams) -> CrossTerms:
+    """Return the four sums of a linear layer; arguments, shapes and errors as `integer_linear`.
+
+    >>> terms = cross_terms(torch.tensor([[14, 8]]), QParams(0.5, 10, 0, 255),
+    ...                     torch.tensor([[3, -2]]), QParams(0.25, 1, -128, 127))
+    >>> [int(t) for t in (terms.product, terms.x_term, terms.w_term, terms.constant, terms.total)]
+    [26, 22, 10, 20, 14]
+    """
+    _check_linear(x, weight)
+    _check_layer(x, x_qparams, weight, w_qparams, None, None, ROUNDINGS[0])
+    return _linear_terms(x, x_qparams, weight, w_qparams)
 
 
 def integer_conv2d(
@@ -153,30 +138,8 @@ def integer_conv2d(
         return functional.conv2d(values, weights, stride=stride, dilation=dilation, groups=groups)
 
     channels = (-1, 1, 1)
-    terms = _cross_terms(padded, x_qparams, weight, w_qparams, contract, channels, groups)
+    terms = contracted_terms(padded, x_qparams, weight, w_qparams, contract, channels, groups)
     return _finish(terms, channels, x_qparams, w_qparams, bias, y_qparams, relu, requantize)
-
-
-def accumulator_bound(
-    weight: Tensor, w_qparams: QParams, x_qparams: QParams, bias: Tensor | None = None
-) -> Tensor:
-    """Return the largest magnitude any number of a neuron can reach, int64 (out,), for every input.
-
-    It covers the plain products, the three corrections and the final sum, whatever codes arrive:
-    Σ max|q_x| |q_w| and Σ max|q_x - z_x| |q_w - z_w| + |bias|, whichever is larger.
-
-    >>> accumulator_bound(torch.tensor([[127] * 784]), QParams(1.0, 0, -128, 127),
-    ...                   QParams(1.0, 0, 0, 255))
-    tensor([25389840])
-    """
-    q_w = weight.flatten(1).to(torch.int64)
-    z_w = _column(w_qparams.zero_point, (-1, 1))
-    low, high, z_x = x_qparams.quant_min, x_qparams.quant_max, int(x_qparams.zero_point)
-    plain = q_w.abs().sum(1) * max(abs(low), abs(high))
-    centred = (q_w - z_w).abs().sum(1) * max(z_x - low, high - z_x)
-    if bias is not None:
-        centred = centred + bias.to(torch.int64).abs()
-    return torch.maximum(plain, centred)
 
 
 def edges(padding, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -200,29 +163,19 @@ def edges(padding, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[
     return tuple(numbers * (4 // len(numbers)))
 
 
-def _cross_terms(
-    x: Tensor,
-    x_qparams: QParams,
-    weight: Tensor,
-    w_qparams: QParams,
-    contract: Callable[[Tensor, Tensor], Tensor],
-    channels: tuple[int, ...],
-    groups: int,
-) -> CrossTerms:
-    """Compute the four sums; `contract` sums products over what one output sees.
+def _check_linear(x: Tensor, weight: Tensor) -> None:
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"a linear layer takes x (..., in) and a weight (out, in); got {tuple(x.shape)} and "
+            f"{tuple(weight.shape)}"
+        )
 
-    In float64, which holds every integer up to 2^53 exactly and has fast kernels; the sums fit 32
-    bits, as checked before.
-    """
-    x, w = x.double(), weight.double()
-    z_x, z_w = int(x_qparams.zero_point), _column(w_qparams.zero_point, channels)
-    # Every channel of a group sums up the same inputs.
-    ones = torch.ones_like(w[:groups])
-    x_sum = contract(x, ones).long()
-    if groups > 1:
-        x_sum = x_sum.repeat_interleave(len(w) // groups, dim=1)
-    w_sum = weight.flatten(1).long().sum(1).reshape(channels)
-    return CrossTerms(contract(x, w).long(), z_w * x_sum, z_x * w_sum, w[0].numel() * z_x * z_w)
+
+def _linear_terms(x: Tensor, x_qparams: QParams, weight: Tensor, w_qparams: QParams) -> CrossTerms:
+    def contract(values: Tensor, weights: Tensor) -> Tensor:
+        return values @ weights.T
+
+    return contracted_terms(x, x_qparams, weight, w_qparams, contract, (-1,), 1)
 
 
 def _finish(
@@ -294,9 +247,3 @@ def _check_layer(
             f"beyond the {INT32_MAX} that 32 bits hold, and would wrap around; split the "
             f"{weight[0].numel()} products of an output into parts, or use fewer bits"
         )
-
-
-def _column(zero_point: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """Zero points as int64, 0-d or along the output channels."""
-    z = zero_point.to(torch.int64)
-    return z.reshape(()) if z.numel() == 1 else z.reshape(channels)
