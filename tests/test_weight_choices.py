@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from labkit.data import load_mnist
+from labkit.explorers.drawing.frame import picture_height
 from labkit.explorers.panel import Panel, sweep
 from labkit.explorers.scene import Bars, Line, Points
 from labkit.explorers.weight_choices import (
@@ -68,7 +69,10 @@ def by_hand(bits, granularity, layers, zero_point):
 
 
 def test_every_position_shows_what_was_measured():
+    height = picture_height(scene(State()))
     for state, picture in sweep(scene, State(), controls()):
+        # The page must not jump under the slider.
+        assert picture_height(picture) == height
         now = measure(state.bits, state.granularity, state.layers, state.zero_point)
         expected = counted(state.bits, state.granularity, state.layers, state.zero_point)
         assert now.nbytes == expected

@@ -154,7 +154,7 @@ def scene(state: State) -> Scene:
     if len(scales) > 1:
         steps += f"–{scales.max():.4f}"
     return Scene(
-        f"{state.layer}: channel {state.channel + 1} of {len(all_.ranges)} by range, "
+        f"{state.layer}: channel {state.channel} (0 is the narrowest of {len(all_.ranges)}), "
         f"{state.bits} bits {GRANULARITIES[state.granularity]}",
         [[_ranges(state), _row(state)], _histogram(state)],
         readouts=[

@@ -63,7 +63,7 @@ def scene(state: State) -> Scene:
             Readout("feature cosine", f"{cosines[name]:.3f}", "", "measured", "quantized"),
             Readout("widest ÷ median", spread, "×", "computed", digits=3),
             Readout("channels that became 0", f"{lost} of {len(ranges)}", "", "measured", "error"),
-            Readout("step s", step, "", "computed", digits=3),
+            Readout("step s", step),
         ],
         description=(
             "Above, the feature cosine when only one layer is quantized; below, the largest weight "
@@ -74,7 +74,12 @@ def scene(state: State) -> Scene:
 
 def explorer(**fields: Any) -> Panel | net.Absent:
     """Return the live panel, or one line that says how to get the network."""
-    return Panel(State(**fields), controls(), scene) if net.is_here() else net.Absent()
+    if not net.is_here():
+        return net.Absent()
+    # Seconds, once; now, so that no control has to wait for them.
+    for variant in net.VARIANTS:
+        net.blame(variant, BITS)
+    return Panel(State(**fields), controls(), scene)
 
 
 def _blame(state: State, name: str) -> Plot:

@@ -150,13 +150,14 @@ def scene(state: State) -> Scene:
     whole = in_float()
     which = "all three layers" if state.layers == "all" else f"only {state.layers}"
     return Scene(
-        f"Weights in {state.bits} bits, {GRANULARITIES[state.granularity]}, {which}",
+        f"Weights in {state.bits} bits, {GRANULARITIES[state.granularity]}, {which}: "
+        f"{now.accuracy.n} test digits",
         [[_over_bits(state), _by_layer(state)]],
         readouts=[
             Readout("accuracy", f"{now.percent:.1f}", "%", "measured", "quantized"),
-            Readout(f"95 % interval, n = {now.accuracy.n}", f"{low}–{high}", "%", "computed"),
+            Readout("95 % interval", f"{low}–{high}", "%", "computed"),
             Readout("file", f"{now.nbytes / 1000:.1f}", "kB", "measured"),
-            Readout("bits per weight there", f"{now.bits_per_weight:.3f}", "", "measured"),
+            Readout("bits per weight", f"{now.bits_per_weight:.3f}", "", "measured"),
             Readout("in float", f"{whole.percent:.1f}", "%", "measured", "float"),
         ],
         formulas=[_formula(state), f"against float: {_against_float(now)}"],
@@ -235,7 +236,7 @@ def _over_bits(state: State) -> Plot:
     marks += _interval(state.bits, now)
     marks.append(Points([state.bits], [now.percent], "quantized", size=7))
     x = Axis("bits per weight", 1.7, 8.3, ticks=list(WIDTHS))
-    return Plot(marks, x, _PERCENT, height=330, weight=1.5)
+    return Plot(marks, x, _PERCENT, height=300, weight=1.5)
 
 
 def _by_layer(state: State) -> Plot:
@@ -248,7 +249,7 @@ def _by_layer(state: State) -> Plot:
         marks += _interval(at, now)
         marks.append(Text(at, 0, f"{now.percent:.1f}", bold=mine, dy=-8))
     x = Axis("the only layer quantized", -0.6, 3.6, ticks=range(4), labels=(*LAYERS, "all three"))
-    return Plot(marks, x, _PERCENT, height=330)
+    return Plot(marks, x, _PERCENT, height=300)
 
 
 _PERCENT = Axis("accuracy", 0, 104, unit="%", ticks=(0, 20, 40, 60, 80, 100))
