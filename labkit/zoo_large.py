@@ -27,26 +27,27 @@ FILE = "ten_million.safetensors"
 
 
 class TenMillionMLP(nn.Module):
-    """The document's model of ten million parameters: 784-2048-2048-2048-10, ReLU between.
+    """The document's model of ten million parameters: 784-2560-1792-1888-10, ReLU between.
 
-    10,020,874 parameters, 40.08 MB in float32. Takes (n, 1, 28, 28) or (n, 784), flattens it,
-    returns scores (n, 10).
+    10,002,986 parameters, 40.01 MB in float32. The first and the last layer together hold 20 % of
+    them, the share that the document's Example 2 keeps at 8 bits. Takes (n, 1, 28, 28) or (n, 784),
+    flattens it, returns scores (n, 10).
 
     >>> with torch.device("meta"):
     ...     sum(p.numel() for p in TenMillionMLP().parameters())
-    10020874
+    10002986
     """
 
     def __init__(self) -> None:
         """Make the layers with torch's ordinary random initialization."""
         super().__init__()
-        self.fc1 = nn.Linear(784, 2048)
+        self.fc1 = nn.Linear(784, 2560)
         self.relu1 = nn.ReLU()
-        self.fc2 = nn.Linear(2048, 2048)
+        self.fc2 = nn.Linear(2560, 1792)
         self.relu2 = nn.ReLU()
-        self.fc3 = nn.Linear(2048, 2048)
+        self.fc3 = nn.Linear(1792, 1888)
         self.relu3 = nn.ReLU()
-        self.fc4 = nn.Linear(2048, 10)
+        self.fc4 = nn.Linear(1888, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (n, ...) with 784 values each → scores (n, 10)."""
@@ -145,7 +146,7 @@ def ten_million(
     Raises as `labkit.data.load_mnist`.
 
     >>> ten_million(trained=False).fc4.weight.shape
-    torch.Size([10, 2048])
+    torch.Size([10, 1888])
     """
     model = seeded(TenMillionMLP)
     if not trained:
