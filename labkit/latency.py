@@ -60,7 +60,7 @@ class Latency:
         return f"{1 / self.ratio:.1f} × faster" if self.ratio < 1 else f"{self.ratio:.1f} × slower"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LatencyReport:
     """All candidates of one run, the reference first; indexed by name.
 
@@ -113,6 +113,8 @@ class LatencyReport:
             time_, ratio, verdict = _cells(row, row is self.rows[0])
             lines.append(f"  {row.name:{width}}  {time_:>26}  {ratio:>22}  {verdict}")
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         head = ("", "median (quartiles)", "ratio (95 % interval)", "")

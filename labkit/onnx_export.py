@@ -7,6 +7,7 @@ layers write the operators of `labkit.onnx_layers`, everything else is torch's o
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import warnings
@@ -65,6 +66,10 @@ def export_onnx(
         # A batch of one would be traced as "always one".
         inputs = tuple(torch.cat([x, x]) if len(x) == 1 else x for x in inputs)
         dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+        kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
+        if kinds == [inspect.Parameter.VAR_POSITIONAL]:
+            # forward(*inputs) has one parameter, which is a tuple.
+            dynamic = (dynamic,)
     file = _traced(_with_onnx_layers(model, accuracy_level), inputs, dynamic)
     if path is not None:
         path = Path(path)
@@ -102,7 +107,11 @@ def _traced(model: nn.Module, inputs: tuple[Tensor, ...], dynamic: Any) -> bytes
         hint = "; any_batch=False may help" if dynamic else ""
         name = type(model).__name__
         raise ValueError(f"torch cannot trace {name} for ONNX{hint}: {error}") from error
-    return program.model_proto.SerializeToString()
+    proto = program.model_proto
+    # Torch notes for every node which lines of which files on this machine it came from.
+    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info):
+        del part.metadata_props[:]
+    return proto.SerializeToString()
 
 
 @contextmanager

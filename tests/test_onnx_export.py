@@ -267,6 +267,11 @@ def test_the_model_is_not_modified():
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
 
 
+def test_nothing_of_this_machine_stands_in_the_file():
+    file = export_onnx(nn.Sequential(quantized(LINEAR, 8, static(X)), nn.ReLU()), X)
+    assert b".py" not in file and b"/labkit" not in file
+
+
 def test_the_file_is_what_is_returned(tmp_path):
     path = tmp_path / "model.onnx"
     assert export_onnx(quantized(LINEAR), X, path) == path.read_bytes()
