@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from torch import fx, nn
@@ -44,24 +45,31 @@ def flows(model: nn.Module) -> dict[str, list[Step]]:
     The list of a module ends where the value is read by two, meets another value, leaves the model,
     or enters a module that runs more than once. A module that itself runs more than once, or whose
     parameters are read from outside it, is left out. Arguments of `forward` that have a default
-    keep it. A module that fx cannot trace, because its forward pass depends on its values, is
-    entered: its children are traced each by itself, on the assumption that it calls them as wholes.
+    keep it. Where fx cannot trace a module, because a forward pass in it depends on its values, the
+    way is followed around its children as wholes, and then inside of each child by itself.
 
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
     >>> {name: [step.name for step in steps] for name, steps in flows(net).items()}
     {'0': ['1', '2'], '1': ['2'], '2': []}
     """
     shared = _shared_modules(model)
-    found: dict[str, list[Step]] = {}
-    for prefix, graph in _graphs(model, ""):
-        calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-        # A parameter that is read directly, as in F.linear(x, self.fc.weight).
-        calls.update(str(n.target).rpartition(".")[0] for n in graph.nodes if n.op == "get_attr")
-        once = {name for name, count in calls.items() if count == 1 and prefix + name not in shared}
-        for node in graph.nodes:
-            if node.op == "call_module" and node.target in once:
-                found[prefix + node.target] = list(_following(node, prefix, model, once))
-    return found
+    graphs = list(_graphs(model, ""))
+    calls = Counter(
+        # A parameter read directly, as in F.linear(x, self.fc.weight), counts for its owner.
+        prefix + (str(n.target) if n.op == "call_module" else str(n.target).rpartition(".")[0])
+        for prefix, graph in graphs
+        for n in graph.nodes
+        if n.op in ("call_module", "get_attr")
+    )
+    once = {name for name, count in calls.items() if count == 1 and name not in shared}
+    return {
+        prefix + node.target: list(_following(node, prefix, model, once))
+        for prefix, graph in graphs
+        for node in graph.nodes
+        if node.op == "call_module"
+        and prefix + node.target in once
+        and next(model.get_submodule(prefix + node.target).children(), None) is None
+    }
 
 
 class _LeafTracer(fx.Tracer):
@@ -71,18 +79,28 @@ class _LeafTracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or next(m.children(), None) is None
 
 
+class _WholeTracer(fx.Tracer):
+    """Stops at every module that is called."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
 def _graphs(module: nn.Module, prefix: str) -> Iterator[tuple[str, fx.Graph]]:
-    """Trace `module`, or where that fails its children; yields (prefix of the names, graph)."""
+    """Trace `module`, or where that fails around and inside its children; (name prefix, graph)."""
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(module.forward).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
+    # A model that is itself one layer has no data flow inside.
+    if next(module.children(), None) is None:
+        return
     try:
-        # A model that is itself one layer has no data flow inside.
-        if next(module.children(), None) is not None:
-            yield prefix, _LeafTracer().trace(module, concrete_args=defaults)
+        yield prefix, _LeafTracer().trace(module, concrete_args=defaults)
     except _UNTRACEABLE:
+        with suppress(*_UNTRACEABLE):
+            yield prefix, _WholeTracer().trace(module, concrete_args=defaults)
         for name, child in module.named_children():
             yield from _graphs(child, f"{prefix}{name}.")
 
@@ -95,8 +113,8 @@ def _following(node: fx.Node, prefix: str, model: nn.Module, once: set[str]) -> 
             return
         if node.op in ("call_function", "call_method"):
             yield Step("", node.target)
-        elif node.op == "call_module" and node.target in once:
-            name = f"{prefix}{node.target}"
+        elif node.op == "call_module" and prefix + node.target in once:
+            name = prefix + node.target
             yield Step(name, model.get_submodule(name))
         else:
             return

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from labkit.affine import choose_qparams, fake_quantize
+from labkit.quantize import quantize_model
 from labkit.transform import ClampChannels, equalize, fold_batch_norm
 from labkit.zoo import mnist_cnn
 
@@ -235,6 +236,68 @@ def test_the_parts_of_an_untraceable_model_are_folded():
     assert not norms(folded)
     x = images(2, 3, 5, 5)
     assert relative_difference(folded(x), model(x)) < 1e-6
+
+
+class DependsOnItsValues(nn.Module):
+    """What fx cannot trace, with a layer and a norm of its own inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        return y if y.sum() > 0 else -y
+
+
+class UntraceableBeside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.inner = DependsOnItsValues()
+
+    def forward(self, x):
+        return self.inner(self.norm(self.conv(x)))
+
+
+def test_what_stands_beside_an_untraceable_part_is_folded():
+    model = settled(UntraceableBeside())
+    folded = fold_batch_norm(model)
+    assert type(folded.norm) is nn.Identity
+    x = images(2, 3, 5, 5)
+    assert relative_difference(folded(x), model(x)) < 1e-6
+
+
+class ReachesInside(UntraceableBeside):
+    """Runs the inner layer once more, past the module around it: its norm follows only one run."""
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        return self.inner(y) + self.inner.conv(y)
+
+
+def test_a_layer_that_also_runs_apart_from_its_norm_keeps_it():
+    model = settled(ReachesInside())
+    folded = fold_batch_norm(model)
+    assert type(folded.inner.norm) is nn.BatchNorm2d and type(folded.norm) is nn.Identity
+    x = images(2, 3, 5, 5)
+    assert relative_difference(folded(x), model(x)) < 1e-6
+
+
+def test_attention_does_not_keep_a_norm_from_folding_before_static_quantization():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x):
+            y = self.norm(self.conv(x)).mT
+            return self.attention(y, y, y)[0]
+
+    model = settled(Net())
+    quantized, _ = quantize_model(model, "static", calibration_data=[images(2, 4, 9)])
+    assert type(quantized.norm) is nn.Identity
 
 
 class OptionalMask(Net):
