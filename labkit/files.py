@@ -131,7 +131,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         version = recipe["version"]
         if recipe["format"] != FORMAT:
             raise KeyError
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError):
         raise ValueError(
             f"{path} is a safetensors file, but not one that labkit's save wrote: it has no recipe"
         ) from None

@@ -18,6 +18,7 @@ from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
 from labkit.modules import replace_modules
 from labkit.packing import unpack
 from labkit.qparams import QParams, code_range
+from labkit.recipe_check import check_recipe
 
 
 def recipe_of(model: nn.Module) -> dict[str, Any]:
@@ -52,8 +53,10 @@ def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tens
     """Return the quantized model that the recipe and the stored tensors describe, in eval mode.
 
     `model` gives the structure, its weights are not read. `recipe["ties"]` maps the names of
-    tensors that are stored under another name. Raises ValueError where the structure differs.
+    tensors that are stored under another name. Raises ValueError where the structure differs, and
+    for a recipe that is not made like those of `recipe_of`.
     """
+    check_recipe(recipe, tensors)
     work = copy.deepcopy(model).eval()
     for name in recipe["attention"]:
         if not can_split(_module(work, name)):
