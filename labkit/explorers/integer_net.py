@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from labkit.data import Mnist, load_mnist
 from labkit.evaluate import Accuracy
+from labkit.explorers.scene import Readout
 from labkit.integer import CrossTerms, cross_terms
 from labkit.integer_model import Stage, integer_stages
 from labkit.quantize import quantize_model
@@ -116,6 +117,28 @@ def graded(scores: Tensor) -> Accuracy:
     """
     right = scores.argmax(1) == mnist().test_labels
     return Accuracy.of(int(right.sum()), len(right))
+
+
+def quality_readouts(quality: Accuracy, role: str = "ink") -> list[Readout]:
+    """Return the accuracy and its interval as two readouts.
+
+    >>> [r.value for r in quality_readouts(Accuracy.of(9, 10))]
+    ['90.0', '59.6–98.2']
+    """
+    interval = f"{100 * quality.low:.1f}–{100 * quality.high:.1f}"
+    return [
+        Readout("digits read", f"{100 * quality.value:.1f}", "%", "measured", role),
+        Readout(f"95 %, n = {quality.n}", interval, "%", "measured"),
+    ]
+
+
+def grouped(value: int) -> str:
+    """Return a whole number with its thousands apart and a true minus sign.
+
+    >>> grouped(-12345)
+    '−12,345'
+    """
+    return f"{value:,}".replace("-", "−")
 
 
 def _check(name: str, value: str, known: dict[str, str]) -> None:
