@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from labkit.attention import can_split, split_attention
 from labkit.calibration import arguments_of
 from labkit.compare import cosine, sqnr
-from labkit.evaluate import Accuracy, quality_text
+from labkit.evaluate import Accuracy, measured, quality_text
 from labkit.layers import QuantLayer
 from labkit.quantize import quantizable_layers, quantize_model
 from labkit.recipe import notes
@@ -131,14 +131,14 @@ def layer_blame(
         quantized, _ = quantize_model(model, bits=chosen, **options)
         got = _outputs(quantized, [], inputs)[OUTPUT][0]
         width = _common(chosen.values())
-        measured = None if quality is None else quality(quantized)
-        return LayerBlame(name, kind, width, cosine(wanted, got), sqnr(wanted, got), measured)
+        found = measured(quality, quantized)
+        return LayerBlame(name, kind, width, cosine(wanted, got), sqnr(wanted, got), found)
 
     return BlameTable(
         f"{method}: the model's output when only this layer is quantized",
         tuple(blamed(name, type(layers[name]).__name__, {name: widths[name]}) for name in widths),
         blamed("all of them", "", widths),
-        None if quality is None else quality(reference),
+        measured(quality, reference),
     )
 
 

@@ -68,6 +68,29 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
+def measured(
+    evaluate: Callable[[nn.Module], Accuracy | float] | None, model: nn.Module
+) -> Accuracy | float | None:
+    """Return what `evaluate` says about `model`, as an `Accuracy` or a float; None without it.
+
+    Raises ValueError when it returns anything else, such as None for a forgotten `return`.
+
+    >>> measured(lambda model: torch.tensor(0.5), nn.Identity())
+    0.5
+    """
+    if evaluate is None:
+        return None
+    quality = evaluate(model)
+    if isinstance(quality, Accuracy):
+        return quality
+    try:
+        return float(quality)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"evaluate must return an Accuracy or a number, got {type(quality).__name__}"
+        ) from None
+
+
 def quality_text(quality: Accuracy | float | None) -> str:
     """Return a quality as the lab prints it: an `Accuracy` as it is, a number with four digits.
 

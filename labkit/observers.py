@@ -231,6 +231,6 @@ def make_observer(name: str, **options: object) -> Observer:
     >>> make_observer("minmax", bits=4).bits
     4
     """
-    if name not in OBSERVERS:
+    if not isinstance(name, str) or name not in OBSERVERS:
         raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}; got {name!r}")
     return OBSERVERS[name](**options)

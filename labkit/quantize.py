@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from labkit.attention import can_split, split_attention
 from labkit.calibration import calibrate
 from labkit.checks import check_bits, check_whole
-from labkit.evaluate import Accuracy
+from labkit.evaluate import Accuracy, measured
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
 from labkit.modules import replace_modules
 from labkit.observers import make_observer
@@ -81,7 +81,9 @@ def quantize_model(
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     widths = select_bits(model, bits, exclude)
-    check_bits(activation_bits)
+    activation_bits = check_bits(activation_bits)
+    if evaluate is not None and not callable(evaluate):
+        raise ValueError(f"evaluate must be a function of a model, got {evaluate!r}")
     layers = {n: layer for n, layer in quantizable_layers(model).items() if n in widths}
     _check_hooks(model, widths)
     _check_grid(layers, granularity, scale_rule)
@@ -90,7 +92,7 @@ def quantize_model(
     choose = partial(
         _choose_weight_grid, granularity=granularity, symmetric=symmetric, scale_rule=scale_rule
     )
-    original_quality = None if evaluate is None else evaluate(copy.deepcopy(model).eval())
+    original_quality = measured(evaluate, copy.deepcopy(model).eval())
 
     attention = [name for name, module in model.named_modules() if can_split(module)]
     work = split_attention(copy.deepcopy(model).eval(), attention)
@@ -124,9 +126,9 @@ def quantize_model(
         model,
         quantized,
         method=method,
-        bits=widths if isinstance(bits, Mapping) else bits,
+        bits=widths if isinstance(bits, Mapping) else check_bits(bits),
         activation_bits=activation_bits if inputs else None,
-        quality=None if evaluate is None else evaluate(quantized),
+        quality=measured(evaluate, quantized),
         original_quality=original_quality,
     )
     return quantized.eval(), report

@@ -1,6 +1,7 @@
 """Whole models: what the quantized copy computes, layer by layer; the original stays as it was."""
 
 import copy
+import json
 from functools import partial
 
 import numpy as np
@@ -458,6 +459,28 @@ def test_the_quality_of_both_models_is_measured():
     assert report.original_quality == measure(model)
     assert report.quality == measure(quantized)
     assert isinstance(report.quality, Accuracy) and report.quality.high < 0.3
+
+
+@pytest.mark.parametrize("bits", [np.int64(4), torch.tensor(4), {"fc1": np.int8(4)}])
+def test_a_report_of_numpys_numbers_is_ready_for_json(bits):
+    _, report = quantize_model(
+        mnist_mlp(),
+        "dynamic",
+        bits=bits,
+        activation_bits=np.int64(8),
+        evaluate=lambda model: np.float32(0.5),
+    )
+    values = json.loads(json.dumps(report.as_dict()))
+    assert values["bits"] in (4, {"fc1": 4}) and values["activation_bits"] == 8
+    assert values["quality"] == values["original_quality"] == 0.5
+
+
+@pytest.mark.parametrize("returned", [None, "good", [1, 2]])
+def test_a_quality_that_is_no_number_is_refused(returned):
+    with pytest.raises(ValueError, match="evaluate must return an Accuracy or a number, got"):
+        quantize_model(mnist_mlp(), evaluate=lambda model: returned)
+    with pytest.raises(ValueError, match=r"function of a model, got 0\.5"):
+        quantize_model(mnist_mlp(), evaluate=0.5)
 
 
 def test_mnist_static_is_within_half_a_point_of_float():
