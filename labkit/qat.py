@@ -77,7 +77,7 @@ def train_quantized(
         for name, chooser in choose.items():
             stack.enter_context(_quantized_weight(layers[name], chooser))
         for name, grid in inputs.items():
-            stack.callback(layers[name].register_forward_pre_hook(grid).remove)
+            stack.callback(layers[name].register_forward_pre_hook(grid, with_kwargs=True).remove)
         stack.callback(model.eval)
         model.train()
         for epoch in range(1, num_epochs + 1):
@@ -146,9 +146,10 @@ class _InputGrid:
         self.observer = MovingAverageObserver(bits=bits)
         self.qparams: QParams | None = None
 
-    def __call__(self, layer: nn.Module, arguments: tuple) -> tuple:
-        x, *rest = arguments
+    def __call__(self, layer: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
+        # Torch's layers take one input, by position or as input=x.
+        (x,) = (*arguments, *named.values())
         if layer.training:
             self.observer.observe(x.detach())
             self.qparams = self.observer.qparams()
-        return (fake_quantize(x, self.qparams), *rest)
+        return (fake_quantize(x, self.qparams),), {}

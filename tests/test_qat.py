@@ -141,3 +141,18 @@ def test_a_layer_that_no_input_reaches_is_named():
 
     with pytest.raises(ValueError, match="idle"):
         train_quantized(Net(), {"used": chooser(2), "idle": chooser(2)}, batches(), 1)
+
+
+class CalledByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(input=x)
+
+
+def test_a_layer_that_is_called_by_name_is_watched_too():
+    data = [(torch.linspace(0, 3, 8).reshape(2, 4), torch.tensor([0, 1]))]
+    grids = train_quantized(CalledByName(), {"fc": chooser(4)}, data, 1)
+    assert grids["fc"].scale.item() == pytest.approx(3 / 255)
