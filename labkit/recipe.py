@@ -78,6 +78,11 @@ def _facts(name: str, layer: QuantLayer) -> dict[str, Any]:
     quantizer = layer.input_quantizer
     if quantizer is not None and quantizer.mode == "observe":
         raise ValueError(f"layer {name!r} is being calibrated; finish that first")
+    try:
+        # What was changed by hand must not become a file that cannot be read again.
+        _ = layer.qparams, layer.codes, quantizer and quantizer.qparams
+    except ValueError as error:
+        raise ValueError(f"layer {name!r} is not in order: {error}") from None
     dtype = getattr(layer, "dtype", None)
     return {
         "kind": type(layer).__name__,

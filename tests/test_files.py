@@ -236,6 +236,23 @@ def test_a_model_without_quantized_layers_is_not_saved(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda layer: layer.scale.fill_(float("nan")), "layer 'fc' .*scale must be positive"),
+        (lambda layer: layer.scale.zero_(), "layer 'fc' .*scale must be positive"),
+        (lambda layer: setattr(layer, "bits", 4), "layer 'fc' .*codes of 4 bits"),
+        (lambda layer: layer.input_quantizer.scale.neg_(), "layer 'fc' .*scale must be positive"),
+    ],
+)
+def test_a_layer_that_was_broken_by_hand_is_not_saved(tmp_path, change, says):
+    model = quantized_cnn()[0]
+    change(model.fc)
+    with pytest.raises(ValueError, match=says):
+        save(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         save(quantized_cnn()[0], tmp_path / "absent" / "a")
