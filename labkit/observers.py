@@ -153,6 +153,8 @@ class MSEObserver(HistogramObserver):
     def _ends(self, channel: int, low: float, high: float) -> tuple[float, float]:
         # Zeros are on every grid; without them the search sees only what can be wrong.
         edges, counts = self.histogram.edges(channel).numpy(), self.histogram.counts[channel]
+        # Every grid holds 0: data on one side of it leaves only the far end to be chosen.
+        low, high = min(low, 0.0), max(high, 0.0)
         two_sided = not self.symmetric and low < 0 < high
         return least_error_range(edges, counts.numpy(), low, high, self._grid, two_sided)
 

@@ -511,3 +511,15 @@ def test_keeping_a_histogram_costs_far_less_than_keeping_the_values(observer):
         observer.observe(batch)
     if isinstance(observer, HistogramObserver):
         assert observer.histogram.counts.nbytes < values.nbytes / 20
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_least_error_is_found_for_values_far_from_zero(sign, symmetric):
+    # From 1000 to 1001: a grid of 256 steps from 0 reaches them only at its end.
+    x = sign * torch.linspace(1000, 1001, 1000)
+    observer = MSEObserver(symmetric=symmetric, signed=symmetric)
+    observer.observe(x)
+    plain = choose_qparams(x, symmetric=symmetric, signed=symmetric)
+    errors = [(fake_quantize(x, grid) - x).square().mean() for grid in (observer.qparams(), plain)]
+    assert errors[0] <= errors[1] * 1.01
