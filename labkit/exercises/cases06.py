@@ -168,45 +168,37 @@ BITS_AS_BYTES = "A byte has 8 bits: weights × bits / 8 bytes are read."
 READ_EACH_ROW = "The weights are read once for all rows: bytes do not grow with the rows."
 ONE_ROW = "Every row multiplies with every weight: products = weights × rows."
 NO_BITS = "Fewer bits are fewer bytes: weights × bits / 8, not 4 bytes a weight."
-IN_AND_OUT = "The layer has inputs × outputs weights, not inputs + outputs."
 LATENCY_GENERAL = "overhead + max(weights × bits / 8 / bandwidth, weights × rows / speed)."
 
 
 def latency_cases() -> Iterator[Case]:
     """Cases of exercise 6.3: three terms, two of them at the same time."""
     # Computing counts; reading counts; the call itself counts.
-    yield _latency_case(2048, 1024, 8, 3, 2e-3, 1e10, 5e9)
-    yield _latency_case(512, 256, 2, 2, 2e-5, 1e10, 5e10)
-    yield _latency_case(16, 16, 32, 1, 1e-5, 1e10, 1e11)
+    yield _latency_case(2**21, 8, 3, 2e-3, 1e10, 5e9)
+    yield _latency_case(2**17, 2, 2, 2e-5, 1e10, 5e10)
+    yield _latency_case(256, 32, 1, 1e-5, 1e10, 1e11)
     for seed in range(4):
         draw = np.random.default_rng(seed)
-        inputs, outputs = (int(n) for n in draw.integers(8, 4096, 2))
-        bits, rows = int(draw.choice([2, 4, 8, 32])), int(draw.integers(1, 128))
-        overhead, bandwidth, speed = draw.uniform(1e-6, 1e-4), *draw.uniform(1e9, 1e11, 2)
-        yield _latency_case(
-            inputs, outputs, bits, rows, float(overhead), float(bandwidth), float(speed)
-        )
+        weights, rows = int(draw.integers(64, 2**24)), int(draw.integers(1, 128))
+        bits, overhead = int(draw.choice([2, 4, 8, 32])), float(draw.uniform(1e-6, 1e-4))
+        bandwidth, speed = (float(rate) for rate in draw.uniform(1e9, 1e11, 2))
+        yield _latency_case(weights, bits, rows, overhead, bandwidth, speed)
 
 
-def _latency_case(inputs, outputs, bits, rows, overhead, bandwidth, speed) -> Case:
-    def said(weights, byte_count, products, join=max) -> float:
-        return overhead + join((byte_count / bandwidth, products / speed))
-
-    weights, few = inputs * outputs, inputs + outputs
+def _latency_case(weights, bits, rows, overhead, bandwidth, speed) -> Case:
     nbytes, products = weights * bits / 8, weights * rows
     reading, computing = nbytes / bandwidth, products / speed
+    right = overhead + max(reading, computing)
     mistakes = {
         ADDED: overhead + reading + computing,
         QUICKER: overhead + min(reading, computing),
         NO_OVERHEAD: max(reading, computing),
         HIDDEN_OVERHEAD: max(overhead, reading, computing),
-        BITS_AS_BYTES: said(weights, weights * bits, products),
-        READ_EACH_ROW: said(weights, nbytes * rows, products),
-        ONE_ROW: said(weights, nbytes, weights),
-        NO_BITS: said(weights, 4 * weights, products),
-        IN_AND_OUT: said(few, few * bits / 8, few * rows),
+        BITS_AS_BYTES: overhead + max(8 * reading, computing),
+        READ_EACH_ROW: overhead + max(rows * reading, computing),
+        ONE_ROW: overhead + max(reading, weights / speed),
+        NO_BITS: overhead + max(4 * weights / bandwidth, computing),
     }
-    right = said(weights, nbytes, products)
     looks_like = {words: wrong for words, wrong in mistakes.items() if not np.isclose(wrong, right)}
-    arguments = (inputs, outputs, bits, rows, overhead, bandwidth, speed)
+    arguments = (weights, bits, rows, overhead, bandwidth, speed)
     return Case(arguments, right, LATENCY_GENERAL, looks_like, tolerance=1e-6)

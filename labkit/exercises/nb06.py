@@ -27,16 +27,9 @@ def fold(
 
 
 def predicted_seconds(
-    inputs: int,
-    outputs: int,
-    bits: int,
-    rows: int,
-    overhead: float,
-    bandwidth: float,
-    speed: float,
+    weights: int, bits: int, rows: int, overhead: float, bandwidth: float, speed: float
 ) -> float:
     """Seconds of one call of a linear layer: the call, then the slower of reading and computing."""
-    weights = inputs * outputs
     reading = weights * bits / 8 / bandwidth
     computing = weights * rows / speed
     return overhead + max(reading, computing)

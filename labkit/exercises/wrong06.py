@@ -117,8 +117,7 @@ FOLD = (
 
 
 def _latency(join, nbytes, products):
-    def answer(inputs, outputs, bits, rows, overhead, bandwidth, speed):
-        weights = inputs * outputs
+    def answer(weights, bits, rows, overhead, bandwidth, speed):
         reading = nbytes(weights, bits, rows) / bandwidth
         return join(overhead, reading, products(weights, rows) / speed)
 
@@ -137,12 +136,6 @@ def _products(weights, rows):
     return weights * rows
 
 
-def _in_and_out(inputs, outputs, bits, rows, overhead, bandwidth, speed):
-    return _latency(_usual, _bytes, _products)(
-        inputs + outputs, 1, bits, rows, overhead, bandwidth, speed
-    )
-
-
 LATENCY = (
     Wrong("adds", _latency(lambda o, r, c: o + r + c, _bytes, _products), "added reading"),
     Wrong(
@@ -154,5 +147,4 @@ LATENCY = (
     Wrong("reads for each row", _latency(_usual, lambda w, b, r: w * b / 8 * r, _products), "once"),
     Wrong("computes one row", _latency(_usual, _bytes, lambda w, r: w), "every row"),
     Wrong("always 4 bytes", _latency(_usual, lambda w, b, r: 4 * w, _products), "fewer bits"),
-    Wrong("inputs plus outputs", _in_and_out, "inputs × outputs"),
 )

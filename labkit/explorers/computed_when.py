@@ -244,8 +244,11 @@ def _values(now: Call) -> Plot:
         marks.append(Rule(min(now.high, REACH), f"ends at {short(now.high, 3)}"))
     marks.append(Steps(edges, counts, "float", "values that enter the layer", fill=True))
     if now.clipped:
-        beyond = torch.where(edges[:-1] >= now.high, counts, 0.0)
-        marks.append(Steps(edges, beyond, "error", "clipped", fill=True))
+        first = int((edges[:-1] < now.high).sum())
+        last = int(counts.nonzero().max()) + 1
+        marks.append(
+            Steps(edges[first : last + 1], counts[first:last], "error", "clipped", fill=True)
+        )
     x = Axis("value that enters the layer (zeros not drawn)", 0, REACH)
     return Plot(marks, x, Axis("how many of 256", 0.7, 300, scale="log"), height=215, label_rows=1)
 

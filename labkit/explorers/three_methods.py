@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-import torch
-
 from labkit.data import Mnist, load_mnist
 from labkit.evaluate import Accuracy, accuracy
 from labkit.explorers.computed_when import CALIBRATION, METHODS
@@ -79,7 +77,8 @@ def times(batch: int) -> LatencyReport:
     1.0
     """
     x = _mnist().test_images[:batch]
-    candidates = {"float": lambda: mnist_float(x)}
+    network = mnist_mlp()
+    candidates = {"float": lambda: network(x)}
     for name, engine in _engines().items():
         candidates[name] = lambda engine=engine: engine(x)
     return measure_latency(candidates, rounds=_ROUNDS)
@@ -94,15 +93,6 @@ def timed_as(name: str, bits: int) -> str:
     ('weight_only 4', 'static')
     """
     return f"weight_only {stored_bits(bits)}" if name == "weight_only" else name
-
-
-def mnist_float(x: torch.Tensor) -> torch.Tensor:
-    """Run the float network in torch.
-
-    >>> mnist_float(torch.zeros(1, 784)).shape
-    torch.Size([1, 10])
-    """
-    return _float()(x)
 
 
 def controls() -> dict:
@@ -155,11 +145,6 @@ def explorer(**fields) -> Panel:
 @cache
 def _mnist() -> Mnist:
     return load_mnist()
-
-
-@cache
-def _float() -> torch.nn.Module:
-    return mnist_mlp()
 
 
 @cache
