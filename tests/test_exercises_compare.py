@@ -90,7 +90,9 @@ def test_a_type_is_asked_by_name():
 def test_values_are_shown_in_a_few_words():
     assert show(torch.tensor([1 / 3, 2.0])) == "[0.3333333, 2.0] (float32)"
     assert show(list(range(9))) == "list of 9"
-    assert show(torch.arange(10)) == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] (int64)"
-    assert show(torch.arange(11)) == "a tensor of shape (11,)"
+    assert show(torch.ones(4, 6, dtype=torch.int64)) == f"{[[1] * 6] * 4} (int64)"
+    assert show(torch.arange(25)) == "a tensor of shape (25,)"
+    assert show(np.array([[1 / 3], [2]])) == "[[0.3333333], [2.0]]"
+    assert (show(np.zeros((5, 5))), show(np.int64(3))) == ("an array of shape (5, 5)", "3")
     assert len(show("x" * 500)) < 130
     assert show(torch.ones(2, device="meta")) == "a value of type Tensor that cannot be shown"

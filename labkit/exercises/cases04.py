@@ -7,6 +7,7 @@ name the mistake; the later ones hold edges and random tensors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ BY_INPUT = "Those are scales of the *inputs*: an output channel is weight[c], so
 ONE_SCALE = "That is one scale for the whole tensor; each channel has its own."
 KEPT = "Return one axis, (out,): your result still has the axes that were reduced."
 LAST_ONLY = "You reduced the last axis only: a channel of a kernel is everything behind axis 0."
+NOT_DIVIDED = "That is the largest magnitude; divide it by the largest code, 2^(b−1) − 1."
+CARET = "In Python a power is written **: 2 ^ 3 is something else (1), 2 ** 3 is 8."
 ZERO = "A channel of zeros gets scale 1: dividing by a scale of 0 would make NaN."
 SCALE_GENERAL = "scale[c] = max |weight[c]| / (2^(b−1) − 1), over everything behind the first axis."
 
@@ -56,6 +59,8 @@ def _scale_case(weight, bits: int, message: str = SCALE_GENERAL) -> Case:
         ONE_SCALE: largest.max() / top,
         KEPT: right.reshape(-1, *[1] * (w.ndim - 1)),
         LAST_ONLY: np.abs(w).max(-1) / top,
+        NOT_DIVIDED: largest,
+        CARET: _over(largest, 2 ^ (bits - 1) - 1),
     }
     return _case((torch.from_numpy(w).float(), bits), right, message, mistakes)
 
@@ -65,6 +70,12 @@ WHOLE_ROW = "You used one scale for a whole row; each group of group_size weight
 WHOLE = "You used one scale for the whole tensor; each group of group_size weights has its own."
 CODES = "You returned codes; multiply them by the scale of their group."
 TRUNCATED = "You cut the fraction off; round to the nearest code."
+FLOORED = "You rounded down; round to the nearest code."
+GROUP_SIGNED = "You took the largest weight of a group, not the largest *magnitude*."
+GROUP_AFFINE = "That is an affine grid, from min to max; a symmetric one needs only max|w|."
+COUNT = "You cut a row into group_size parts; each group has group_size *weights*."
+APART = "The weights of your groups stand apart; a group is group_size *neighbours* in a row."
+UNCHANGED = "You returned the weights as they were: each has to move to the grid of its group."
 FLAT = "Return the shape of weight, not that of the groups."
 GROUP_GENERAL = (
     "For every group of group_size neighbours in a row: s = max|w| / (2^(b−1) − 1), then "
@@ -74,8 +85,9 @@ GROUP_GENERAL = (
 
 def group_cases() -> Iterator[Case]:
     """Cases of exercise 4.2: a scale for every group."""
-    first = [[0.9, -0.35, 0.1, 0.14], [0.2, -0.61, 2.0, -2.9], [0.5, 0.33, -0.7, 0.4]]
-    yield _group_case([*first, [1.1, -0.8, 0.62, -0.13]], 3, 2)
+    # Small enough to be shown whole when an answer is wrong.
+    first = [[0.9, -0.35, 0.2, 0.14, 0.5, 0.33], [0.57, -0.61, 0.1, -2.9, 2.7, 1.3]]
+    yield _group_case([*first, [1.1, -0.8, 0.3, -0.1, 0.25, 0.06]], 3, 3)
     yield _group_case([[-0.9, 0.35, -0.6, 0.3]], 4, 4, GROUP_GENERAL)
     yield _group_case(
         [[0.3, -0.7]], 2, 1, "A group of one weight loses nothing but float precision."
@@ -101,6 +113,9 @@ def _group_case(weight, bits: int, size: int, message: str = GROUP_GENERAL) -> C
         return np.clip(rounding(steps), -last, last) * scale
 
     groups = w.reshape(-1, size)
+    apart = np.swapaxes(w.reshape(len(w), size, -1), 1, 2).reshape(-1, size)
+    low = groups.min(1, keepdims=True).astype(float)
+    step = np.maximum((groups.max(1, keepdims=True) - low) / (2**bits - 1), 1e-12)
     right = back(groups)
     mistakes = {
         WHOLE_ROW: back(w),
@@ -110,6 +125,12 @@ def _group_case(weight, bits: int, size: int, message: str = GROUP_GENERAL) -> C
         ALL_LEVELS: back(groups, last=2**bits - 1).reshape(w.shape),
         HALF_LEVELS: back(groups, last=2 ** (bits - 1)).reshape(w.shape),
         FLAT: right,
+        FLOORED: back(groups, np.floor).reshape(w.shape),
+        GROUP_SIGNED: back(groups, signed=True).reshape(w.shape),
+        GROUP_AFFINE: (low + np.rint((groups - low) / step) * step).reshape(w.shape),
+        COUNT: back(w.reshape(len(w) * size, -1)).reshape(w.shape),
+        APART: np.swapaxes(back(apart).reshape(len(w), -1, size), 1, 2).reshape(w.shape),
+        UNCHANGED: w,
     }
     if w.size % size == 0 and len(w) % size == 0:
         mistakes[COLUMNS] = back(np.ascontiguousarray(w.T).reshape(-1, size)).reshape(w.T.shape).T
@@ -121,7 +142,10 @@ WEIGHTS = "You counted weights; count channels of which every weight becomes 0."
 DEAD_BEFORE = "A channel that was all zero before has lost nothing: do not count it."
 WHOLE_STEP = "A weight need not reach a whole step: rounding sends it to 0 only below half a step."
 ANY_ZERO = "You counted channels in which *some* weight becomes 0; *every* weight has to."
-OWN_SCALE = "With a scale of its own no channel is lost: use one scale for the whole tensor."
+NONE_LOST = "You found none, as if each channel had a scale of its own: use one for the tensor."
+MASK = "Return how many there are, one number: count what you marked."
+LOST_FLOORED = "You rounded down: a small negative weight became −1. Round to the nearest code."
+LOST_SIGNED = "A negative weight counts too: take the largest *magnitude*."
 LEFT = "You counted the channels that are left; count those that are lost."
 TIE = "A weight of exactly half a step rounds to the even code, and that is 0: it is lost."
 LOST_GENERAL = (
@@ -132,9 +156,12 @@ LOST_GENERAL = (
 
 def lost_cases() -> Iterator[Case]:
     """Cases of exercise 4.3: channels that are lost."""
-    rows = [[7.0, 1.0], [0.4, -0.3], [0.0, 0.0], [0.8, 0.2], [-0.9, 0.7], [0.1, -0.45], [3.0, 0.2]]
-    yield _lost_case([*rows, [0.2, 0.6], [0.49, 0.3], [2.0, -5.0], [0.1, 0.05]], 4)
+    rows = [[7.0, 1.0], [0.4, -0.3], [0.0, 0.0], [0.8, 0.2], [0.9, 0.7], [0.1, -0.45], [3.0, 0.2]]
+    yield _lost_case([*rows, [0.2, 0.6], [0.49, 0.3], [2.0, -5.0], [0.1, 0.05], [0.3, 0.55]], 4)
     yield _lost_case([[7.0, -2.0], [0.5, 0.25], [3.0, 0.0]], 4, TIE)
+    signs = _lost_case([[1.0, -7.0], [0.4, -0.3], [-2.0, -0.1], [0.2, -0.1]], 4, LOST_SIGNED)
+    # Its counts say nothing else: who ignored no sign was judged by the cases before.
+    yield replace(signs, looks_like={})
     yield _lost_case(np.ones((3, 2, 2, 2)), 2, "Nothing is lost where all channels are alike.")
     for seed in range(3):
         draw = np.random.default_rng(seed)
@@ -158,7 +185,10 @@ def _lost_case(weight, bits: int, message: str = LOST_GENERAL) -> Case:
         WEIGHTS: int((codes == 0).sum()),
         LEFT: int((~silent).sum()),
         ALL_LEVELS: int((had & ~np.rint(rows / (np.abs(rows).max() / (2**bits - 1))).any(1)).sum()),
-        OWN_SCALE: 0,
+        NONE_LOST: 0,
+        MASK: had & silent,
+        LOST_FLOORED: int((had & ~np.floor(steps).any(1)).sum()),
+        HALF_LEVELS: int((had & ~np.rint(steps * 2 ** (bits - 1) / top).any(1)).sum()),
     }
     return _case((torch.from_numpy(w).float(), bits), right, message, mistakes)
 
@@ -174,6 +204,11 @@ ONLY_FIRST = (
 BOTH = "You divided both layers by s; then the function changes. The second is multiplied."
 MEANS = "Ranges are the largest magnitudes, not means of them."
 DEAD = "A channel that is zero in one of the layers has no ratio: leave it alone, s = 1."
+ROWS = "You multiplied the rows of w2 by s; channel c of the second layer is *column* c: w2 * s."
+ONE_FACTOR = "You used one s for the whole layers; every hidden channel has its own."
+SPREAD = "The range is the largest magnitude here, not max − min: a symmetric grid needs no more."
+NO_SECOND = "You changed the second layer only; the first is divided by s, its bias too."
+INVERSE_NO_BIAS = "Your s goes the wrong way (divide w1 by it), and the bias b1 belongs to w1."
 EQUAL_GENERAL = (
     "r1 = max|w1| of each row, r2 = max|w2| of each column, s = sqrt(r1 / r2), 1 where either is "
     "0; return w1 / s row by row, b1 / s, w2 · s column by column."
@@ -215,7 +250,13 @@ def _equalize_case(w1, b1, w2, message: str = EQUAL_GENERAL) -> Case:
             MEANS: moved(np.sqrt(np.abs(a).mean(1) / np.abs(c).mean(0))),
             SIGNED_MAX: moved(plain),
             DEAD: moved(np.sqrt(r1 / r2)),
+            ONE_FACTOR: moved(np.full_like(s, np.sqrt(r1.max() / r2.max()))),
+            SPREAD: moved(np.sqrt(np.ptp(a, 1) / np.ptp(c, 0))),
+            NO_SECOND: (a, b, right[2]),
+            INVERSE_NO_BIAS: (a * s[:, None], b, c / s),
         }
+        if len(c) == len(s):
+            mistakes[ROWS] = (right[0], right[1], c * s[:, None])
     arguments = tuple(torch.from_numpy(v).float() for v in (a, b, c))
     return _case(arguments, right, message, mistakes, 1e-5)
 
@@ -224,6 +265,12 @@ def _case(arguments, right, message, mistakes, tolerance=1e-6) -> Case:
     """Make a case, leaving out the mistakes that change nothing here."""
     looks_like = {said: wrong for said, wrong in mistakes.items() if not _equal(wrong, right)}
     return Case(arguments, right, message, looks_like, tolerance)
+
+
+def _over(a: np.ndarray, b: float) -> np.ndarray:
+    """As torch divides, by 0 too."""
+    with np.errstate(all="ignore"):
+        return a / np.float64(b)
 
 
 def _equal(a, b) -> bool:

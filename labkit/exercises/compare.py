@@ -13,7 +13,7 @@ import torch
 # What a float may be where exactly 0 is expected: no relative tolerance helps there.
 NEAR_ZERO = 1e-12
 # How many elements of a tensor are written out.
-SHORT = 10
+SHORT = 24
 INTEGER = "integer"
 INTEGER_TYPES = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 NUMBERS = (bool, int, float, complex, np.generic, np.ndarray, torch.Tensor)
@@ -57,10 +57,10 @@ def type_name(value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """Show a value in a few words: short tensors whole, long ones by their shape.
+    """Show a value in a few words: short tensors and arrays whole, long ones by their shape.
 
-    >>> show((torch.tensor([0.1]), 1 / 3)), show(torch.zeros(2, 8))
-    ('([0.1] (float32), 0.3333333)', 'a tensor of shape (2, 8)')
+    >>> show((torch.tensor([0.1]), 1 / 3)), show(torch.zeros(4, 8))
+    ('([0.1] (float32), 0.3333333)', 'a tensor of shape (4, 8)')
     """
     try:
         return _in_words(value)
@@ -122,6 +122,10 @@ def _in_words(value: Any) -> str:
         if value.numel() > SHORT:
             return f"a tensor of shape {tuple(value.shape)}"
         return f"{_rounded(value.tolist())} ({type_name(value)})"
+    if isinstance(value, (np.ndarray, np.generic)):
+        # Without its type: an oracle's float64 is not what an answer has to return.
+        large = value.size > SHORT
+        return f"an array of shape {value.shape}" if large else str(_rounded(value.tolist()))
     if isinstance(value, (tuple, list)):
         if len(value) > 8:
             return f"{type(value).__name__} of {len(value)}"

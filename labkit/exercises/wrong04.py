@@ -46,6 +46,9 @@ SCALES = (
           lambda weight, bits: _guarded(weight.abs().amax(-1) / _top(bits)), "last axis only"),
     Wrong("gives a zero channel the scale 0",
           lambda weight, bits: _largest(weight) / _top(bits), "channel of zeros"),
+    Wrong("forgets to divide", lambda weight, bits: _guarded(_largest(weight)), "divide it"),
+    Wrong("writes ^ for a power",
+          lambda weight, bits: _guarded(_largest(weight) / (2 ^ (bits - 1) - 1)), "written **"),
 )  # fmt: skip
 
 
@@ -84,6 +87,36 @@ def _half_levels(weight, bits, group_size):
     return _grouped(last=2 ** (bits - 1))(weight, bits, group_size)
 
 
+def _apart(weight, bits, group_size):
+    apart = weight.reshape(len(weight), group_size, -1).transpose(1, 2)
+    kept = _round(apart.reshape(-1, group_size), bits).reshape(apart.shape)
+    return kept.transpose(1, 2).reshape(weight.shape)
+
+
+def _counted(weight, bits, group_size):
+    parts = weight.reshape(len(weight) * group_size, -1)
+    return _round(parts, bits).reshape(weight.shape)
+
+
+def _signed(weight, bits, group_size):
+    groups = weight.reshape(-1, group_size)
+    scale = groups.amax(1, keepdim=True) / _top(bits)
+    return ((groups / scale).round() * scale).reshape(weight.shape)
+
+
+def _floored(weight, bits, group_size):
+    groups = weight.reshape(-1, group_size)
+    scale = groups.abs().amax(1, keepdim=True) / _top(bits)
+    return ((groups / scale).floor() * scale).reshape(weight.shape)
+
+
+def _affine_groups(weight, bits, group_size):
+    groups = weight.reshape(-1, group_size)
+    low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
+    scale = (high - low) / (2**bits - 1)
+    return (low + ((groups - low) / scale).round() * scale).reshape(weight.shape)
+
+
 GROUPS = (
     Wrong("groups down the columns", _down_columns, "down the columns"),
     Wrong("takes one scale a row",
@@ -96,6 +129,12 @@ GROUPS = (
     Wrong("forgets to reshape back",
           lambda weight, bits, group_size: _round(weight.reshape(-1, group_size), bits),
           "shape of weight"),
+    Wrong("rounds down", _floored, "rounded down"),
+    Wrong("takes the signed maximum", _signed, "magnitude"),
+    Wrong("takes an affine grid", _affine_groups, "affine grid"),
+    Wrong("makes group_size groups", _counted, "group_size parts"),
+    Wrong("takes weights that stand apart", _apart, "neighbours"),
+    Wrong("does nothing", lambda weight, bits, group_size: weight.clone(), "as they were"),
 )  # fmt: skip
 
 
@@ -118,6 +157,10 @@ def _finer(weight, bits):
     return int((_had(weight) & ~codes.any(1)).sum())
 
 
+def _lost(weight, scale, rounding=torch.round):
+    return _had(weight) & ~rounding(weight / scale).flatten(1).any(1)
+
+
 LOST = (
     Wrong("counts weights",
           lambda weight, bits: int((_steps(weight, bits).round() == 0).sum()), "counted weights"),
@@ -135,6 +178,19 @@ LOST = (
           lambda weight, bits: int(_steps(weight, bits).round().any(1).sum()), "that are left"),
     Wrong("gives each channel its scale", _own_scale, "of its own"),
     Wrong("uses 2^b − 1 levels", _finer, "without sign"),
+    Wrong("uses 2^(b−1) as the last code",
+          lambda weight, bits: int(_lost(weight, weight.abs().max() / 2 ** (bits - 1)).sum()),
+          "one too many"),
+    Wrong("returns which, not how many",
+          lambda weight, bits: _lost(weight, weight.abs().max() / _top(bits)), "how many"),
+    Wrong("rounds down",
+          lambda weight, bits: int(
+              _lost(weight, weight.abs().max() / _top(bits), torch.floor).sum()), "rounded down"),
+    Wrong("takes the signed maximum",
+          lambda weight, bits: int(_lost(weight, weight.max() / _top(bits)).sum()), "magnitude"),
+    Wrong("compares signed weights with half a step",
+          lambda weight, bits: int(
+              (_had(weight) & (_steps(weight, bits) <= 0.5).all(1)).sum()), "magnitude"),
 )  # fmt: skip
 
 
@@ -175,6 +231,15 @@ def _means(w1, b1, w2):
     return _moved(w1, b1, w2, (w1.abs().mean(1) / w2.abs().mean(0)).sqrt())
 
 
+def _rows_of_second(w1, b1, w2):
+    s = _factors(w1, w2)
+    return w1 / s[:, None], b1 / s, w2 * s[:, None]
+
+
+def _spreads(w1, w2):
+    return (w1.amax(1) - w1.amin(1)) / (w2.amax(0) - w2.amin(0))
+
+
 EQUALIZE = (
     Wrong("turns s round", lambda w1, b1, w2: _moved(w1, b1, w2, 1 / _factors(w1, w2)),
           "wrong way"),
@@ -191,4 +256,15 @@ EQUALIZE = (
     Wrong("divides by a dead channel",
           lambda w1, b1, w2: _moved(w1, b1, w2, (w1.abs().amax(1) / w2.abs().amax(0)).sqrt()),
           "leave it alone"),
+    Wrong("multiplies the rows of the second layer", _rows_of_second, "*column*"),
+    Wrong("uses one factor",
+          lambda w1, b1, w2: _moved(w1, b1, w2, (w1.abs().max() / w2.abs().max()).sqrt().repeat(
+              len(b1))), "has its own"),
+    Wrong("takes max − min", lambda w1, b1, w2: _moved(w1, b1, w2, _spreads(w1, w2).sqrt()),
+          "max − min"),
+    Wrong("changes the second layer only",
+          lambda w1, b1, w2: (w1, b1, w2 * _factors(w1, w2)), "second layer only"),
+    Wrong("turns s round and forgets the bias",
+          lambda w1, b1, w2: (w1 * _factors(w1, w2)[:, None], b1, w2 / _factors(w1, w2)),
+          "bias b1 belongs"),
 )  # fmt: skip
