@@ -103,8 +103,8 @@ def controls() -> dict:
 def scene(state: State) -> Scene:
     """Draw end, signal to noise and accuracy over the number of images, a thin line each order.
 
-    >>> scene(State()).readout("calibration images").value
-    100
+    >>> scene(State()).readout("range ends at").value
+    '4.34 … 5.21'
     """
     found, at = draws(state.observer, state.bits), COUNTS.index(state.images)
     base, words = accuracy_of(answers(LAYER, None)), OBSERVER_WORDS[state.observer]
@@ -122,7 +122,13 @@ def scene(state: State) -> Scene:
             _accuracy_plot(state, found),
         ],
         readouts=[
-            Readout("calibration images", state.images, "", "chosen"),
+            Readout(
+                "test images read right",
+                f"{right.min() / 10:.1f} … {right.max() / 10:.1f} %",
+                "",
+                "measured",
+                "quantized",
+            ),
             Readout("range ends at", f"{end.min():.2f} … {end.max():.2f}", "", "computed"),
             Readout(
                 "test values clipped",
@@ -130,13 +136,6 @@ def scene(state: State) -> Scene:
                 "",
                 "measured",
                 "range",
-            ),
-            Readout(
-                "test images read right",
-                f"{right.min() / 10:.1f} … {right.max() / 10:.1f} %",
-                "",
-                "measured",
-                "quantized",
             ),
         ],
         formulas=[
