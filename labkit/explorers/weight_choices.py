@@ -1,13 +1,14 @@
 """Bits, granularity and layers of a trained network's weights: accuracy and bytes.
 
-Nothing here is stored: at every position `quantize_model` makes the network anew and it reads all
-1000 test digits.
+Nothing here is stored: `quantize_model` quantizes each layer, and at every position the network is
+put together from such layers and reads all 1000 test digits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from labkit.explorers.scene import (
     Text,
 )
 from labkit.quantize import quantize_model
+from labkit.report import LayerReport
 from labkit.zoo import MnistMLP, mnist_mlp
 
 WIDTHS = range(2, 9)
@@ -93,18 +95,17 @@ def measure(
             f"got granularity {granularity!r} and layers {layers!r}; use one of "
             f"{', '.join(GRANULARITIES)} and one of {', '.join(SCOPES)}"
         )
-    network, report = quantize_model(
-        _network(),
-        bits=bits if layers == "all" else {layers: bits},
-        granularity=GROUP if granularity == "group" else granularity,
-        symmetric=not zero_point,
-    )
-    correct = _read(network)
+    grid = (bits, granularity, zero_point)
+    chosen = LAYERS if layers == "all" else (layers,)
+    parts = {name: _quantized_layer(name, *grid) for name in chosen}
+    correct = _read({name: part.weight for name, part in parts.items()}, grid)
+    saved = sum(part.report.original_bytes - part.report.bytes for part in parts.values())
+    stored = sum(part.report.code_bytes + part.report.scale_bytes for part in parts.values())
     return Measured(
         tuple(correct.tolist()),
         Accuracy.of(int(correct.sum()), len(correct)),
-        report.quantized_bytes,
-        report.bits_per_weight,
+        in_float().nbytes - saved,
+        8 * stored / sum(part.weight.numel() for part in parts.values()),
     )
 
 
@@ -115,7 +116,7 @@ def in_float() -> Measured:
     >>> in_float().nbytes
     940584
     """
-    correct = _read(_network())
+    correct = _read({}, None)
     nbytes = sum(p.numel() * p.element_size() for p in _network().parameters())
     accuracy = Accuracy.of(int(correct.sum()), len(correct))
     return Measured(tuple(correct.tolist()), accuracy, nbytes, 32.0)
@@ -174,6 +175,9 @@ def explorer(**fields: Any) -> Panel:
     >>> explorer(bits=2).state.bits
     2
     """
+    # Both families of lines, once and now, so that no control has to wait for them.
+    for grid in product(WIDTHS, GRANULARITIES, ["all"], [False, True]):
+        measure(*grid)
     return Panel(State(**fields), controls(), scene)
 
 
@@ -188,18 +192,49 @@ def _digits() -> tuple[Tensor, Tensor]:
     return mnist.test_images.flatten(1).double(), mnist.test_labels
 
 
-def _read(network: MnistMLP) -> Tensor:
-    """Say which test digits the network reads correctly: (1000,) bool.
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A layer's quantized weights as floats (out, in), and what the report says of it."""
+
+    weight: Tensor
+    report: LayerReport
+
+
+@cache
+def _quantized_layer(name: str, bits: int, granularity: str, zero_point: bool) -> _Layer:
+    network, report = quantize_model(
+        _network(),
+        bits={name: bits},
+        granularity=GROUP if granularity == "group" else granularity,
+        symmetric=not zero_point,
+    )
+    mine = next(layer for layer in report.layers if layer.name == name)
+    return _Layer(getattr(network, name).weight, mine)
+
+
+def _read(weights: dict[str, Tensor], grid: tuple | None) -> Tensor:
+    """Say which test digits a network reads correctly: (1000,) bool; layers not given are float."""
+    x = _after_fc1(grid if "fc1" in weights else None)
+    for name in LAYERS[1:]:
+        x = _through(name, x.relu(), weights.get(name))
+    return x.argmax(dim=1) == _digits()[1]
+
+
+@cache
+def _after_fc1(grid: tuple | None) -> Tensor:
+    """(1000, 256): what fc1 makes of the digits, most of the work, on a grid or in float."""
+    return _through("fc1", _digits()[0], grid and _quantized_layer("fc1", *grid).weight)
+
+
+def _through(name: str, x: Tensor, weight: Tensor | None) -> Tensor:
+    """Apply a layer with its own weight or another one.
 
     In double precision, so that a near tie between two digits falls alike on every machine.
     """
-    x, labels = _digits()
+    layer = getattr(_network(), name)
     with torch.no_grad():
-        for name in LAYERS:
-            layer = getattr(network, name)
-            x = F.linear(x, layer.weight.double(), layer.bias.double())
-            x = x if name == LAYERS[-1] else x.relu()
-    return x.argmax(dim=1) == labels
+        weight = layer.weight if weight is None else weight
+        return F.linear(x, weight.double(), layer.bias.double())
 
 
 def _against_float(now: Measured) -> Comparison:
