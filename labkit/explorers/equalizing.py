@@ -53,7 +53,7 @@ def scene(state: State) -> Scene:
     variant = "equalized" if state.equalized else "folded"
     cosines, ranges = net.blame(variant, BITS), net.ranges(variant, name)
     step = ranges.max().item() / _STEPS
-    lost = int((ranges < step / 2).sum())
+    lost = int((ranges <= step / 2).sum())
     alive = ranges[ranges > 1e-6 * ranges.max()]
     spread = (alive.max() / alive.median()).item()
     return Scene(
