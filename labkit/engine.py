@@ -9,8 +9,10 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, InvalidProtobuf
 from torch import Tensor, nn
 
+from labkit.checks import check_whole, describe
 from labkit.layers import QuantLayer
 from labkit.onnx_export import export_onnx
 
@@ -25,7 +27,8 @@ class Engine:
     model: a path, or the bytes of `labkit.onnx_export.export_onnx`. threads: how many cores one
     call may use. The result is a tensor, or a tuple of them where the model has several outputs.
     Raises FileNotFoundError for a missing file, ValueError for a file that is no ONNX model, for
-    threads below 1, and for another number of inputs than the model has.
+    threads below 1, and for inputs of another number, shape or dtype than the model takes. Values
+    that are not finite are not noticed: integer kernels make some number of them.
 
     >>> engine = Engine(export_onnx(nn.Flatten(), torch.zeros(1, 2, 2)))
     >>> engine(torch.ones(3, 2, 2)).shape
@@ -34,7 +37,7 @@ class Engine:
 
     def __init__(self, model: Path | str | bytes, threads: int = 1) -> None:
         """Read and optimize the graph."""
-        if threads < 1:
+        if check_whole("threads", threads) < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self._session = _session(model, threads)
         self.inputs = tuple(node.name for node in self._session.get_inputs())
@@ -54,11 +57,18 @@ class Engine:
                 f"the model takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), "
                 f"got {len(inputs)}"
             )
+        for name, x in zip(self.inputs, inputs, strict=True):
+            if not isinstance(x, Tensor):
+                raise ValueError(f"the input {name} must be a torch tensor, got {describe(x)}")
         feed = {
             name: x.detach().cpu().contiguous().numpy()
             for name, x in zip(self.inputs, inputs, strict=True)
         }
-        results = tuple(torch.from_numpy(y) for y in self._session.run(None, feed))
+        try:
+            results = tuple(torch.from_numpy(y) for y in self._session.run(None, feed))
+        except InvalidArgument as error:
+            given = ", ".join(f"{n} {tuple(x.shape)} {x.dtype}" for n, x in feed.items())
+            raise ValueError(f"the inputs do not fit the model, got {given}: {error}") from None
         return results[0] if len(results) == 1 else results
 
 
@@ -228,7 +238,7 @@ def _session(
     source = model if isinstance(model, bytes) else str(_found(model))
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf) as error:
+    except (RuntimeError, InvalidArgument, InvalidProtobuf) as error:
         shown = f"{len(model)} bytes" if isinstance(model, bytes) else model
         raise ValueError(f"{shown}: not an ONNX model that can run here: {error}") from error
 

@@ -142,13 +142,22 @@ def test_operators_of_the_file_and_of_the_session_differ(models, images):
     assert "DequantizeLinear" not in operators(file)
 
 
+def relu():
+    return Engine.of(nn.ReLU(), torch.zeros(2, 2))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
         (lambda: Engine("missing.onnx"), FileNotFoundError, "There is no ONNX file"),
         (lambda: Engine(b"no model"), ValueError, "not an ONNX model"),
         (lambda: Engine(b"", threads=0), ValueError, "threads must be at least 1"),
-        (lambda: Engine.of(nn.ReLU(), torch.zeros(2, 2))(), ValueError, "takes 1 inputs"),
+        (lambda: Engine(b"", threads=1.5), ValueError, "threads must be a whole number, got 1.5"),
+        (lambda: Engine(b""), ValueError, "0 bytes: not an ONNX model"),
+        (lambda: relu()(), ValueError, "takes 1 inputs"),
+        (lambda: relu()(torch.zeros(2, 3)), ValueError, r"do not fit .* \(2, 3\) float32"),
+        (lambda: relu()(torch.zeros(2, 2).double()), ValueError, r"do not fit .* float64"),
+        (lambda: relu()([[0.0, 1.0]]), ValueError, "must be a torch tensor, got list"),
     ],
 )
 def test_what_cannot_run_says_so(make, error, said):
