@@ -11,7 +11,10 @@ from scipy.stats import binomtest, chi2
 from torch import nn
 
 from labkit.compare import Comparison, compare_models, cosine, mcnemar, paired_interval, sqnr
+from labkit.data import load_mnist
 from labkit.evaluate import accuracy
+from labkit.quantize import quantize_model
+from labkit.zoo import mnist_cnn, mnist_mlp
 
 counts = st.integers(0, 400)
 
@@ -133,6 +136,21 @@ def test_two_models_are_compared_sample_by_sample():
     assert comparison.only_second == sum(b and not a for a, b in zip(*right, strict=True))
     values = [accuracy(model, images, labels).value for model in (first, second)]
     assert comparison.difference == pytest.approx(values[1] - values[0])
+
+
+@pytest.mark.parametrize("build", [mnist_mlp, mnist_cnn])
+def test_mnist_at_eight_bits_is_not_told_from_float_and_channels_rescue_two_bits(build):
+    mnist, model = load_mnist(), build()
+    test = mnist.test_images, mnist.test_labels
+    static, _ = quantize_model(model, "static", calibration_data=[mnist.train_images[:200]])
+    change = compare_models(model, static, *test)
+    assert abs(change.difference) <= 0.005 and not change.resolved
+    tensor, channel = (
+        quantize_model(model, bits=2, granularity=granularity)[0]
+        for granularity in ("tensor", "channel")
+    )
+    assert compare_models(model, tensor, *test).high < -0.5
+    assert compare_models(tensor, channel, *test).low > 0.15
 
 
 def test_cosine_is_the_mean_over_samples():
