@@ -9,11 +9,14 @@ import torch
 
 from labkit.qparams import QParams
 
-# The first look at all pairs of ends takes this many bins together.
-COARSE = 8
-# A fan of 28 factors from 1 down to 1/200; then 9 around the best one, three times closer each.
+# The first looks at pairs of ends take this many bins together.
+COARSE = 16
+# A fan of 28 factors from 1 down to 1/200; then 5 around the best one, each time closer.
 FACTORS = np.geomspace(1.0, 1 / 200, 28)
-FANS = [np.geomspace(ratio, 1 / ratio, 9) for ratio in (1.2, 1.05, 1.0125)]
+COARSE_FANS, FINE_FANS = (
+    [np.geomspace(ratio, 1 / ratio, 5) for ratio in ratios]
+    for ratios in ((1.2, 1.1), (1.05, 1.02, 1.01))
+)
 # What stands in for an empty bin, because a logarithm of 0 would reject every candidate.
 SMOOTHING = 1e-4
 
@@ -54,7 +57,7 @@ def least_error_range(
 
     `grid` turns 1-d tensors of ends into scales and zero points. Both ends shrink by factors, each
     by its own when `two_sided`: all pairs of a wide fan on a coarse histogram, then narrower fans
-    around the best pair on the fine one, the last in steps of 0.3 %.
+    around the best pair, at last in steps of half a percent on the fine one.
 
     >>> from labkit.qparams import qparams_from_range
     >>> edges, counts = np.linspace(0, 8, 65), np.array([100] * 8 + [0] * 55 + [1])
@@ -77,8 +80,9 @@ def least_error_range(
         return float(lows[choice]), float(highs[choice])
 
     ends = best(coarse, low * FACTORS, high * FACTORS)
-    for fan in FANS:
-        ends = best(fine, np.maximum(low, ends[0] * fan), np.minimum(high, ends[1] * fan))
+    for histogram, fans in ((coarse, COARSE_FANS), (fine, FINE_FANS)):
+        for fan in fans:
+            ends = best(histogram, np.maximum(low, ends[0] * fan), np.minimum(high, ends[1] * fan))
     return ends
 
 
