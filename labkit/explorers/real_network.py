@@ -172,9 +172,8 @@ def run(model: nn.Module, images: Tensor | None = None) -> Tensor:
         return model(pictures() if images is None else images)
 
 
-@cache
-def full_size(name: str) -> dict[str, float]:
-    """Return the mean cosine at 8 bits on pictures of 224 × 224, by granularity and variant.
+def full_size_pictures(name: str) -> Tensor:
+    """Return eight pictures as the network wants them: (8, 3, 224, 224).
 
     name: a key of PICTURES; ValueError for another.
     """
@@ -187,7 +186,16 @@ def full_size(name: str) -> dict[str, float]:
     else:
         digits = load_mnist().test_images[:8]
         images = F.interpolate(digits, size=(224, 224), mode="bilinear").expand(-1, 3, -1, -1)
-    images = normalize(images, NAME)
+    return normalize(images, NAME)
+
+
+@cache
+def full_size(name: str) -> dict[str, float]:
+    """Return the mean cosine at 8 bits on pictures of 224 × 224, by granularity and variant.
+
+    name: a key of PICTURES; ValueError for another.
+    """
+    images = full_size_pictures(name)
     wanted, found = run(mobilenet_v2(), images), {}
     for variant, words in (("folded", ""), ("equalized", ", equalized")):
         for granularity in ("tensor", "channel"):
