@@ -170,6 +170,11 @@ def layer_errors(model: nn.Module, quantized: nn.Module, inputs: Tensor | tuple)
     wanted, got = (_outputs(m, list(layers), inputs) for m in (reference, quantized))
 
     def row(name: str, kind: str, width: int | None, key: str) -> LayerBlame:
+        if len(wanted[key]) != len(got[key]):
+            raise ValueError(
+                f"{name} runs {len(wanted[key])} times in the float model and {len(got[key])} "
+                "times in the quantized one; only runs of the same way can be compared"
+            )
         pairs = list(zip(wanted[key], got[key], strict=True))
         flat = (torch.cat([pair[side].flatten() for pair in pairs]) for side in (0, 1))
         return LayerBlame(name, kind, width, fmean(cosine(*pair) for pair in pairs), sqnr(*flat))

@@ -178,6 +178,23 @@ def test_a_layer_that_runs_twice_counts_both_and_one_that_never_runs_counts_noth
     assert layer_blame(model, x).rows[1].sqnr_db == math.inf
 
 
+class AsksForItsType(nn.Module):
+    """Takes another way when its layer is no nn.Linear any more."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(self.layer(x)) if isinstance(self.layer, nn.Linear) else self.layer(x)
+
+
+def test_a_model_that_runs_another_way_is_refused_by_the_layers_name():
+    model = AsksForItsType()
+    with pytest.raises(ValueError, match="layer runs 2 times in the float model and 1 times"):
+        layer_errors(model, quantize_model(model)[0], torch.ones(1, 4))
+
+
 class Broken(nn.Sequential):
     def forward(self, x):
         super().forward(x)
