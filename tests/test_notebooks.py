@@ -31,12 +31,16 @@ def outputs(notebook):
     return [out for cell in code_cells(notebook) for out in cell["outputs"]]
 
 
-def test_the_first_four_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS][:4] == [
+def test_the_first_eight_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS][:8] == [
         "00_start_here",
         "01_scale_and_zero_point",
         "02_quantization_error",
         "03_bits_on_disk",
+        "04_weights",
+        "05_activations_and_calibration",
+        "06_static_and_dynamic",
+        "07_integer_inference",
     ]
 
 
