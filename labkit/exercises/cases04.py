@@ -24,6 +24,7 @@ KEPT = "Return one axis, (out,): your result still has the axes that were reduce
 LAST_ONLY = "You reduced the last axis only: a channel of a kernel is everything behind axis 0."
 NOT_DIVIDED = "That is the largest magnitude; divide it by the largest code, 2^(b−1) − 1."
 CARET = "In Python a power is written **: 2 ^ 3 is something else (1), 2 ** 3 is 8."
+BRACKETS = "Put brackets round 2 ** (bits - 1) - 1: now you divide first, then subtract 1."
 ZERO = "A channel of zeros gets scale 1: dividing by a scale of 0 would make NaN."
 SCALE_GENERAL = "scale[c] = max |weight[c]| / (2^(b−1) − 1), over everything behind the first axis."
 
@@ -60,6 +61,7 @@ def _scale_case(weight, bits: int, message: str = SCALE_GENERAL) -> Case:
         KEPT: right.reshape(-1, *[1] * (w.ndim - 1)),
         LAST_ONLY: np.abs(w).max(-1) / top,
         NOT_DIVIDED: largest,
+        BRACKETS: largest / 2 ** (bits - 1) - 1,
         CARET: _over(largest, 2 ^ (bits - 1) - 1),
     }
     return _case((torch.from_numpy(w).float(), bits), right, message, mistakes)
@@ -116,6 +118,7 @@ def _group_case(weight, bits: int, size: int, message: str = GROUP_GENERAL) -> C
     apart = np.swapaxes(w.reshape(len(w), size, -1), 1, 2).reshape(-1, size)
     low = groups.min(1, keepdims=True).astype(float)
     step = np.maximum((groups.max(1, keepdims=True) - low) / (2**bits - 1), 1e-12)
+    loose = np.abs(groups).max(1, keepdims=True) / np.float32(2 ** (bits - 1)) - 1
     right = back(groups)
     mistakes = {
         WHOLE_ROW: back(w),
@@ -131,6 +134,7 @@ def _group_case(weight, bits: int, size: int, message: str = GROUP_GENERAL) -> C
         COUNT: back(w.reshape(len(w) * size, -1)).reshape(w.shape),
         APART: np.swapaxes(back(apart).reshape(len(w), -1, size), 1, 2).reshape(w.shape),
         UNCHANGED: w,
+        BRACKETS: (np.rint(groups / loose) * loose).reshape(w.shape),
     }
     if w.size % size == 0 and len(w) % size == 0:
         mistakes[COLUMNS] = back(np.ascontiguousarray(w.T).reshape(-1, size)).reshape(w.T.shape).T

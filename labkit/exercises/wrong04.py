@@ -49,6 +49,8 @@ SCALES = (
     Wrong("forgets to divide", lambda weight, bits: _guarded(_largest(weight)), "divide it"),
     Wrong("writes ^ for a power",
           lambda weight, bits: _guarded(_largest(weight) / (2 ^ (bits - 1) - 1)), "written **"),
+    Wrong("forgets the brackets",
+          lambda weight, bits: _largest(weight) / 2 ** (bits - 1) - 1, "brackets"),
 )  # fmt: skip
 
 
@@ -117,6 +119,12 @@ def _affine_groups(weight, bits, group_size):
     return (low + ((groups - low) / scale).round() * scale).reshape(weight.shape)
 
 
+def _without_brackets(weight, bits, group_size):
+    groups = weight.reshape(-1, group_size)
+    scale = groups.abs().amax(1, keepdim=True) / 2 ** (bits - 1) - 1
+    return ((groups / scale).round() * scale).reshape(weight.shape)
+
+
 GROUPS = (
     Wrong("groups down the columns", _down_columns, "down the columns"),
     Wrong("takes one scale a row",
@@ -134,6 +142,7 @@ GROUPS = (
     Wrong("takes an affine grid", _affine_groups, "affine grid"),
     Wrong("makes group_size groups", _counted, "group_size parts"),
     Wrong("takes weights that stand apart", _apart, "neighbours"),
+    Wrong("forgets the brackets", _without_brackets, "brackets"),
     Wrong("does nothing", lambda weight, bits, group_size: weight.clone(), "as they were"),
 )  # fmt: skip
 
