@@ -274,7 +274,7 @@ def test_wide_accumulators_change_nothing_and_narrow_ones_everything():
     ):
         limit = 2 ** (state.bits - 1) - 1
         grown = accumulator_width.growth(state.layer)
-        first = picture.readout("overflow at product").value
+        first = picture.readout("first overflow after").value
         if first == "never":
             assert int(grown.largest.max()) <= limit
         else:

@@ -163,8 +163,8 @@ def scene(state: State) -> Scene:
         [[_growth(state, grown), _quality(state)]],
         readouts=[
             Readout("products always fit", f"{fit:,}", "", "computed", "range"),
-            Readout("overflow at product", first, "", "measured", "float"),
-            Readout("sums that wrap", f"{share:.3g}", f"% of {state.layer}", "measured", "error"),
+            Readout("first overflow after", first, "", "measured", "float"),
+            Readout("sums that wrap", f"{share:.3g}", "%", "measured", "error"),
             *quality_readouts(now.quality, "quantized"),
         ],
         formulas=[

@@ -150,7 +150,7 @@ def _seen(state: State, x: Tensor, w: Tensor) -> Plot:
         Axis("column", 0, SIDE, show=False),
         Axis("row", -0.5, 58.5, show=False),
         title="image and weights",
-        height=330,
+        height=262,
         weight=0.36,
         grid="none",
     )
@@ -169,7 +169,7 @@ def _sum(path: Tensor, k: int) -> Plot:
         marks,
         Axis("products added", 0, PRODUCTS, ticks=(0, 196, 392, 588, 784)),
         Axis("sum", LOW, HIGH, ticks=range(LOW, HIGH + 1, 500_000)),
-        height=330,
+        height=262,
     )
 
 

@@ -94,7 +94,7 @@ def scene(state: State) -> Scene:
         readouts=[
             Readout("code", steps.code, "", "computed", "quantized"),
             Readout("accumulator × m", float(exact), "", "computed", "float", 7),
-            Readout("rounded twice, before z_y", steps.steps, "", "computed"),
+            Readout("rounded twice", steps.steps, "", "computed"),
             Readout("the code in ONNX", onnx.code, "", "computed", "code3"),
         ],
         formulas=[
