@@ -54,8 +54,8 @@ def test_the_three_lines_run(index, capsys):
     images, labels = mnist.train_images[:100], mnist.train_labels[:100]
     variables = {
         "model": mnist_mlp(),
-        "calibration_data": [images],
-        "train_loader": [(images, labels)],
+        "batches": [images],
+        "loader": [(images, labels)],
         "quantize_model": labkit.quantize_model,
     }
     exec(EXAMPLES[index], variables)
@@ -66,7 +66,7 @@ def test_the_three_lines_run(index, capsys):
     if index == 0:
         sizes = f"{report.original_bytes} {report.quantized_bytes} {report.compression_ratio}"
         assert capsys.readouterr().out.strip() == sizes
-    assert variables["quantized_model"](torch.zeros(1, 784)).shape == (1, 10)
+    assert variables["quantized"](torch.zeros(1, 784)).shape == (1, 10)
 
 
 def test_the_documents_keys_have_their_counterparts():
