@@ -89,7 +89,14 @@ def integer_forward(model: nn.Module, x: Tensor, *, requantize: str = "fixed_poi
 
 
 def run_integer(model: nn.Module, x: Tensor, *, requantize: str = "fixed_point") -> IntegerRun:
-    """As `integer_forward`, and keep the codes that enter every layer."""
+    """As `integer_forward`, and keep the codes that enter every layer.
+
+    >>> from labkit.quantize import quantize_model
+    >>> x = torch.linspace(-1, 1, 12).reshape(3, 4)
+    >>> net, _ = quantize_model(nn.Sequential(nn.Linear(4, 2)), "static", calibration_data=[x])
+    >>> run_integer(net, x).codes["0"].dtype
+    torch.uint8
+    """
     check_rounding(requantize)
     before, stages = integer_stages(model)
     for step in before:
@@ -111,6 +118,12 @@ def integer_stages(model: nn.Module) -> tuple[list[Callable], list[Stage]]:
     """Return (steps on the input before the first layer, the integer layers in order).
 
     Raises ValueError, naming what is in the way, for a model that is no such chain.
+
+    >>> from labkit.quantize import quantize_model
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> net, _ = quantize_model(net, "static", calibration_data=[torch.ones(1, 2, 2)])
+    >>> [(stage.name, stage.relu) for stage in integer_stages(net)[1]]
+    [('1', True), ('3', False)]
     """
     before: list[Callable] = []
     layers: list[tuple[str, QuantLayer, list[Callable]]] = []
