@@ -13,17 +13,17 @@ one tensor
     packing       codes ↔ bytes
     layouts       byte layouts of real files (GGUF)
 a whole model
-    observers     calibration: which range? (histogram, thresholds)
-    layers        per-layer quantizers, weights stored packed (activations)
-    quantize      weight-only, dynamic, static, qat (selection, calibration)
+    observers     calibration: which range? (observer, histogram, thresholds)
+    layers        per-layer quantizers, weights stored packed (activations, attention)
+    quantize      weight-only, dynamic, static, qat (selection, calibration, modules)
     qat           training under quantization
     transform     before quantizing: batch norm folded, channels equalized (dataflow)
-    report, files every byte counted; one file, and back (recipe)
-    integer       integer-only arithmetic (fixed_point, requantize)
-    engine        real low-bit execution, exported to ONNX (onnx_export)
+    report, files every byte counted; one file, and back (report_html, recipe, recipe_check, atomic)
+    integer       integer-only arithmetic (accumulator, fixed_point, requantize, integer_steps, …)
+    engine        real low-bit execution, exported to ONNX (onnx_export, onnx_layers, onnx_parts)
     latency       measured time, as ratios in one run
 models, data and what they are worth
-    data, zoo     real data and really trained models, offline (real_models)
+    data, zoo     real data and really trained models, offline (zoo_large, real_models, mobilenet)
     train, remake the commands that make them again
     evaluate      quality with its interval
     compare       two models on the same samples
