@@ -5,7 +5,7 @@
 Prints, for every model and batch size, each candidate's median and its ratio to float32 eager torch
 with a 95 % interval, hot and cold; then who won, and whether the bounds hold. Peers that are not
 installed are named. `--peers` is a folder of packages that this environment lacks (OpenVINO and
-NNCF: `pip install --target FOLDER openvino nncf`). Takes 3 to 4 minutes, `--quick` about one.
+NNCF: `pip install --target FOLDER openvino nncf`). Takes about 4 minutes, `--quick` about one.
 """
 
 from __future__ import annotations
