@@ -47,8 +47,8 @@ class Engine:
     def of(
         cls, model: nn.Module, example: Tensor | tuple[Tensor, ...], threads: int = 1, **options
     ) -> Engine:
-        """Export `model` and load it; `example` and `options` as in `export_onnx`."""
-        return cls(export_onnx(model, example, **options), threads)
+        """Export `model` and load it; `example` and `options` as in `export_onnx`, but fused."""
+        return cls(export_onnx(model, example, **{"fused": True, **options}), threads)
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the model once."""

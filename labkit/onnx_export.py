@@ -31,6 +31,7 @@ def export_onnx(
     *,
     accuracy_level: int = 4,
     any_batch: bool = True,
+    fused: bool = False,
 ) -> bytes:
     """Return the model as the bytes of an ONNX file; write them to `path` when one is given.
 
@@ -38,6 +39,8 @@ def export_onnx(
     shaped as the model takes it; its values do not matter. With `any_batch` the file takes any size
     of their first dimension. `accuracy_level` is what weight-only layers do with their float input:
     4 lets ONNX Runtime round it to 8-bit codes in blocks (its fast kernels), 1 keeps it in float.
+    Static linear layers stand in the file in operators that every ONNX runtime knows (QDQ);
+    `fused` writes ONNX Runtime's own operator instead, which spares a pass over the output.
 
     Raises ValueError for another accuracy level, for a model that torch cannot trace (the message
     holds torch's reason), and where a quantized layer still observes.
@@ -70,7 +73,7 @@ def export_onnx(
         if kinds == [inspect.Parameter.VAR_POSITIONAL]:
             # forward(*inputs) has one parameter, which is a tuple.
             dynamic = (dynamic,)
-    file = _traced(_with_onnx_layers(model, accuracy_level), inputs, dynamic)
+    file = _traced(_with_onnx_layers(model, accuracy_level, fused), inputs, dynamic)
     if path is not None:
         path = Path(path)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -82,13 +85,13 @@ def export_onnx(
     return file
 
 
-def _with_onnx_layers(model: nn.Module, accuracy_level: int) -> nn.Module:
+def _with_onnx_layers(model: nn.Module, *form: int) -> nn.Module:
     """Return a copy in eval mode in which every quantized layer writes ONNX operators."""
     if isinstance(model, QuantLayer):
-        return onnx_layer(model, accuracy_level).eval()
+        return onnx_layer(model, *form).eval()
     # The quantized layers are not copied but replaced, each once, however often it is used.
     replaced = {
-        id(layer): onnx_layer(layer, accuracy_level)
+        id(layer): onnx_layer(layer, *form)
         for layer in model.modules()
         if isinstance(layer, QuantLayer)
     }

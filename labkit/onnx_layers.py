@@ -18,24 +18,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from labkit.layers import QuantEmbedding, QuantLayer, QuantLinear, rows
+from labkit.onnx_inputs import OnnxLayer, symbolic
 from labkit.onnx_parts import (
     block_size,
     centred_codes,
     convolution,
     dequantized,
     hold_codes,
-    hold_grid,
     output_shape,
     packed_blocks,
     per_output,
 )
 
 ONNX_FLOAT = 1
-symbolic = torch.onnx.ops.symbolic
 
 
-def onnx_layer(layer: QuantLayer, accuracy_level: int = 4) -> nn.Module:
+def onnx_layer(layer: QuantLayer, accuracy_level: int = 4, fused: bool = False) -> nn.Module:
     """Return the module that writes `layer` into an ONNX graph; see the head of this file.
+
+    `accuracy_level` and `fused` as in `labkit.onnx_export.export_onnx`.
 
     >>> from labkit.qparams import choose_qparams
     >>> linear = nn.Linear(32, 4)
@@ -53,58 +54,15 @@ def onnx_layer(layer: QuantLayer, accuracy_level: int = 4) -> nn.Module:
             return _FloatConv(layer)
         return _StaticConv(layer) if quantizer.mode == "static" else _DynamicConv(layer)
     if integer:
-        return _StaticLinear(layer) if quantizer.mode == "static" else _DynamicLinear(layer)
+        if quantizer.mode == "dynamic":
+            return _DynamicLinear(layer)
+        # The operator has no form for signed inputs with unsigned weights.
+        fused = fused and (layer.signed or quantizer.qparams.quant_min >= 0)
+        return (_FusedLinear if fused else _StaticLinear)(layer)
     return _BlockLinear(layer, accuracy_level) if block_size(layer) else _FloatLinear(layer)
 
 
-class _Layer(nn.Module):
-    """The bias, and the input as codes."""
-
-    def __init__(self, layer: QuantLayer) -> None:
-        super().__init__()
-        bias = getattr(layer, "bias", None)
-        self.register_buffer("bias", None if bias is None else bias.detach().clone())
-        quantizer = layer.input_quantizer
-        self.mode = None if quantizer is None else quantizer.mode
-        if quantizer is not None:
-            self.bits, self.per_token = quantizer.bits, quantizer.per_token
-            hold_grid(self, quantizer.qparams)
-
-    def simulated(self, x: Tensor) -> Tensor:
-        """The input as codes and back to float; a kernel that follows may take the codes."""
-        if self.mode is None:
-            return x
-        if self.mode == "dynamic":
-            q, scale, zero_point = self.dynamic_codes(x)
-            return (q.to(torch.float32) - zero_point.to(torch.float32)) * scale
-        grid = self.input_scale, self.input_zero_point
-        q = symbolic("QuantizeLinear", (x, *grid), dtype=grid[1].dtype, shape=x.shape)
-        if self.input_range not in ((0, 255), (-128, 127)):
-            q = q.clamp(*self.input_range)
-        return symbolic("DequantizeLinear", (q, *grid), dtype=torch.float32, shape=x.shape)
-
-    def dynamic_codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes, scale and zero point of this very input; a row each where x has tokens."""
-        per_token = self.per_token and x.ndim >= 3
-        if self.bits == 8 and not per_token:
-            return torch.onnx.ops.symbolic_multi_out(
-                "DynamicQuantizeLinear",
-                (x,),
-                dtypes=(torch.uint8, torch.float32, torch.uint8),
-                shapes=(x.shape, (), ()),
-            )
-        axes = (-1,) if per_token else tuple(range(x.ndim))
-        low = x.amin(axes, keepdim=per_token).clamp(max=0)
-        high = x.amax(axes, keepdim=per_token).clamp(min=0)
-        top = 2**self.bits - 1
-        scale = (high - low) / top
-        scale = torch.where(scale > 0, scale, 1.0)
-        zero_point = (-low / scale).round().clamp(0, top)
-        q = ((x / scale).round() + zero_point).clamp(0, top)
-        return q.to(torch.uint8), scale, zero_point.to(torch.uint8)
-
-
-class _StaticLinear(_Layer):
+class _StaticLinear(OnnxLayer):
     """Codes in, codes inside: fused to MatMulIntegerToFloat, exact to the rounding of one float."""
 
     def __init__(self, layer: QuantLinear) -> None:
@@ -120,32 +78,50 @@ class _StaticLinear(_Layer):
         return y if self.minus_bias is None else y - self.minus_bias
 
 
-class _DynamicLinear(_Layer):
+class _FusedLinear(OnnxLayer):
+    """What ONNX Runtime makes of the layer above, written at once, with the bias inside."""
+
+    def __init__(self, layer: QuantLinear) -> None:
+        super().__init__(layer)
+        hold_codes(self, layer, transpose=True)
+        if self.bias is None:
+            self.bias = torch.zeros(self.codes.shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.static_codes(x)
+        return _multiply_codes(self, q, self.input_scale, self.input_zero_point, self.bias)
+
+
+class _DynamicLinear(OnnxLayer):
     """MatMulInteger between codes, then one multiplication by both scales."""
 
     def __init__(self, layer: QuantLinear) -> None:
         super().__init__(layer)
         hold_codes(self, layer, transpose=True)
         if self.per_token:
-            self.register_buffer("column_sums", centred_codes(layer).sum(1).to(torch.float32))
+            sums = centred_codes(layer).sum(1).to(torch.float32) * self.scale
+            # Two rows: what a token's zero point takes off, and the bias.
+            bias = torch.zeros_like(sums) if self.bias is None else self.bias
+            self.register_buffer("sums_and_bias", torch.stack([sums, bias]))
+            self.register_buffer("one", torch.ones(()))
             self.register_buffer("no_shift", torch.zeros((), dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
         q, scale, zero_point = self.dynamic_codes(x)
-        per_token = zero_point.ndim > 0
-        # The operator knows one zero point for its whole input. With one a token, the cross term is
-        # subtracted by hand: Σ (q − z) w = Σ q w − z Σ w.
-        shift = self.no_shift if per_token else zero_point
+        if zero_point.ndim > 0:
+            # The operator knows one zero point for its whole input. With one a token, the cross
+            # term is taken off by hand: s Σ (q − z) w + bias = s Σ q w + (−s z Σ w + bias).
+            sums = _multiply_codes(self, q, self.one, self.no_shift)
+            factors = torch.cat([-scale * zero_point.to(torch.float32), torch.ones_like(scale)], -1)
+            return sums * scale + torch.matmul(factors, self.sums_and_bias)
         shape = (*x.shape[:-1], self.codes.shape[1])
-        parts = (q, self.codes, shift, self.zero_point)
+        parts = (q, self.codes, zero_point, self.zero_point)
         y = _as_float(symbolic("MatMulInteger", parts, dtype=torch.int32, shape=shape))
-        if per_token:
-            y = y - zero_point.to(torch.float32) * self.column_sums
         y = y * (scale * self.scale)
         return y if self.bias is None else y + self.bias
 
 
-class _BlockLinear(_Layer):
+class _BlockLinear(OnnxLayer):
     """MatMulNBits: packed codes of 2, 4 or 8 bits, one scale (and zero point) a block."""
 
     def __init__(self, layer: QuantLinear, accuracy_level: int) -> None:
@@ -169,7 +145,7 @@ class _BlockLinear(_Layer):
         return y if self.bias is None else y + self.bias
 
 
-class _StaticConv(_Layer):
+class _StaticConv(OnnxLayer):
     """Codes in, codes inside: fused to QLinearConv where a quantized layer follows."""
 
     def __init__(self, layer: QuantLayer) -> None:
@@ -196,7 +172,7 @@ class _StaticConv(_Layer):
         return self.convolve(self.simulated(x), dequantized(self, axis=0), bias)
 
 
-class _DynamicConv(_Layer):
+class _DynamicConv(OnnxLayer):
     """ConvInteger between codes, then one multiplication by both scales."""
 
     def __init__(self, layer: QuantLayer) -> None:
@@ -233,7 +209,7 @@ class _DynamicConv(_Layer):
         return y if self.bias is None else y + self.bias
 
 
-class _FloatWeight(_Layer):
+class _FloatWeight(OnnxLayer):
     """The codes are stored, and dequantized by ONNX Runtime when it loads the graph."""
 
     def __init__(self, layer: QuantLayer) -> None:
@@ -292,3 +268,16 @@ class _Embedding(_FloatWeight):
 
 def _as_float(y: Tensor) -> Tensor:
     return symbolic("Cast", (y,), {"to": ONNX_FLOAT}, dtype=torch.float32, shape=y.shape)
+
+
+def _multiply_codes(
+    module: nn.Module, q: Tensor, scale: Tensor, zero_point: Tensor, *bias: Tensor
+) -> Tensor:
+    """Write ONNX Runtime's own operator: integer products and sums, scaled once, plus the bias."""
+    return symbolic(
+        "com.microsoft::MatMulIntegerToFloat",
+        (q, module.codes, scale, module.scale, zero_point, module.zero_point, *bias),
+        dtype=torch.float32,
+        shape=(*q.shape[:-1], module.codes.shape[1]),
+        version=1,
+    )

@@ -104,6 +104,17 @@ def test_linear_layers_compute_what_the_simulation_does_on_every_grid(kind):
     assert max(differences(layers, x, accuracy_level=1)) < 1e-6
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", ["static", "static 4 bits", "static signed", "static tokens"])
+def test_both_forms_of_a_static_layer_agree(kind, fused):
+    make, x = QUANTIZERS[kind]
+    no_bias = seeded(nn.Linear(100, 5, bias=False))
+    layers = [
+        quantized(layer, 8, make(), **g) for layer in (LINEAR, no_bias) for g in (SYMMETRIC, AFFINE)
+    ]
+    assert max(differences(layers, x, fused=fused)) < 1e-6
+
+
 @pytest.mark.parametrize("kind", ["float input", "static", "dynamic"])
 def test_every_width_is_exact(kind):
     make, x = QUANTIZERS[kind]
@@ -208,7 +219,7 @@ def test_onnx_reference_operators_agree_with_a_static_layer():
         ("static", "MatMulIntegerToFloat"),
         ("dynamic", "DynamicQuantizeMatMul"),
         ("float input", "MatMulNBits"),
-        ("dynamic per token", "MatMulInteger"),
+        ("dynamic per token", "MatMulIntegerToFloat"),
     ],
 )
 def test_it_runs_on_integer_kernels(kind, wanted):
