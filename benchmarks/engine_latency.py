@@ -33,13 +33,16 @@ from labkit.zoo import mnist_cnn, mnist_mlp
 from labkit.zoo_large import ten_million, transformer_10m
 
 FLOAT = "32 bits · torch"
+# Per channel where nothing else is said; the quantizers of ONNX Runtime choose per tensor.
 OURS = {
-    "8 bits · labkit static": ("static", 8),
-    "8 bits · labkit dynamic": ("dynamic", 8),
-    "8 bits · labkit weight-only": ("weight_only", 8),
-    "4 bits · labkit weight-only": ("weight_only", 4),
-    "4 bits · labkit dynamic": ("dynamic", 4),
-    "2 bits · labkit weight-only": ("weight_only", 2),
+    "8 bits · labkit static": ("static", 8, "channel"),
+    "8 bits · labkit static per tensor": ("static", 8, "tensor"),
+    "8 bits · labkit dynamic": ("dynamic", 8, "channel"),
+    "8 bits · labkit dynamic per tensor": ("dynamic", 8, "tensor"),
+    "8 bits · labkit weight-only": ("weight_only", 8, "channel"),
+    "4 bits · labkit weight-only": ("weight_only", 4, "channel"),
+    "4 bits · labkit dynamic": ("dynamic", 4, "channel"),
+    "2 bits · labkit weight-only": ("weight_only", 2, "channel"),
 }
 # The largest ratio to float32 torch that our best candidate may have: {(model, batch, bits): …}.
 BOUNDS = {("mlp_10m", 1, 8): 0.10, ("mlp_10m", 1, 4): 0.06, ("mlp_10m", 32, 8): 0.20}
@@ -66,9 +69,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
 
 def candidates(model: nn.Module, data: Tensor, threads: int) -> tuple[dict, list[str]]:
     runs: dict[str, Callable[[Tensor], object]] = {FLOAT: model}
-    for name, (method, bits) in OURS.items():
+    for name, (method, bits, granularity) in OURS.items():
         calibration = data if method == "static" else None
-        quantized, _ = quantize_model(model, method, bits=bits, calibration_data=calibration)
+        quantized, _ = quantize_model(
+            model, method, bits=bits, granularity=granularity, calibration_data=calibration
+        )
         runs[name] = Engine.of(quantized, data[:2], threads)
     peers, skipped = all_peers(model, data, threads)
     return runs | peers, skipped
