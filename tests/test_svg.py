@@ -2,7 +2,6 @@
 
 import base64
 import re
-import time
 import xml.etree.ElementTree as ElementTree
 from itertools import combinations
 
@@ -279,7 +278,7 @@ def test_short_numbers(value, shown):
     assert text.short(value) == shown
 
 
-def test_a_staircase_of_256_codes_is_small_and_quick():
+def test_a_staircase_of_256_codes_is_small():
     levels = np.linspace(-1, 1, 256)
     edges = np.concatenate([[-1.1], (levels[1:] + levels[:-1]) / 2, [1.1]])
     tips = [f"code {i}\nx' = ({i} − 128) × 0.007843 = {v:.6f}" for i, v in enumerate(levels)]
@@ -287,10 +286,3 @@ def test_a_staircase_of_256_codes_is_small_and_quick():
     scene = s.Scene("t", [s.Plot(marks, s.Axis("x", -1.1, 1.1), s.Axis("y", -1.1, 1.1))])
     picture = render(scene)
     assert len(picture.encode()) < 120_000
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        render(scene)
-        times.append(time.perf_counter() - start)
-    # About 6 ms on one core; the bound is wide so that a busy machine passes.
-    assert min(times) < 0.06
