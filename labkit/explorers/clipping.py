@@ -161,21 +161,20 @@ def _values_plot(state: State, seen: Measured) -> Plot:
 
 
 def _error_plot(seen: Measured, step: float, count: int) -> Plot:
-    steps = (seen.error / step + REACH) * (BINS / 2 / REACH)
-    shown = (steps >= 0) & (steps < BINS)
-    place = steps.to(torch.int64).clamp_(0, BINS - 1) + BINS * seen.outside
-    found = np.bincount(place[shown].numpy(), minlength=2 * BINS) / (count * 2 * REACH / BINS)
+    steps, share = seen.error / step, count * 2 * REACH / BINS
+    clipped = torch.histc(steps[seen.outside], BINS, -REACH, REACH).double().numpy() / share
+    rounded = torch.histc(steps, BINS, -REACH, REACH).double().numpy() / share - clipped
     edges = np.linspace(-REACH, REACH, BINS + 1)
     marks = [
-        Steps(edges, found[BINS:].clip(max=TOP), "range", "clipped", fill=True, width=1.2),
-        Steps(edges, found[:BINS].clip(max=TOP), "error", "rounded", fill=True, width=1.2),
+        Steps(edges, clipped.clip(max=TOP), "range", "clipped", fill=True, width=1.2),
+        Steps(edges, rounded.clip(0, TOP), "error", "rounded", fill=True, width=1.2),
         _MODEL,
     ]
-    highest = int(found.argmax())
-    if found[highest] > TOP:
-        beside = edges[highest % BINS + 1] + 0.02
-        words = f"↑ up to {short(float(found[highest]), 2)}"
-        role = "error" if highest < BINS else "range"
+    highest = max(rounded.max(), clipped.max())
+    if highest > TOP:
+        role = "error" if rounded.max() == highest else "range"
+        beside = edges[int((rounded if role == "error" else clipped).argmax()) + 1] + 0.02
+        words = f"↑ up to {short(float(highest), 2)}"
         marks.append(Text(beside, TOP, words, role, anchor="start", dy=11))
     x = Axis("error of each value", -REACH, REACH, unit="steps s")
     return Plot(marks, x, Axis("density", 0, TOP, ticks=(0, 1, 2, 3)), height=160)

@@ -84,18 +84,28 @@ def _line(mark: m.Line, frame: Frame) -> str:
 @draw.register
 def _steps(mark: m.Steps, frame: Frame) -> str:
     edges, heights = frame.columns(mark.edges), frame.rows(mark.heights)
-    stairs = "".join(f"V{h}H{e}" for h, e in zip(heights, edges[1:], strict=True))
     base = num(frame.py(mark.baseline))
-    if not mark.fill:
-        return _stroke(
-            f"M{edges[0]} {heights[0]}{stairs[len(heights[0]) + 1 :]}",
-            mark.role,
-            mark.width,
-            mark.dashed,
-        )
-    colour = variable(mark.role)
-    area = tag("path", d=f"M{edges[0]} {base}{stairs}V{base}Z", fill=colour, fill_opacity=0.22)
-    return area + _stroke(f"M{edges[0]} {base}{stairs}V{base}", mark.role, mark.width, mark.dashed)
+    start, end, look = (base, f"V{base}", _FILLED) if mark.fill else (heights[0], "", {})
+    data = f"M{edges[0]} {start}{_stairs(edges, heights, start)}{end}"
+    return _stroke(data, mark.role, mark.width, mark.dashed, **look)
+
+
+# The area's colour is set by `_stroke`; an open path is filled as if it were closed.
+_FILLED = {"fill_opacity": 0.22}
+
+
+def _stairs(edges: list[str], heights: list[str], start: str) -> str:
+    """Path data along the steps from height `start`; a run of equal heights is one line.
+
+    >>> _stairs(["0", "1", "2", "3"], ["5", "5", "2"], "9")
+    'V5H2V2H3'
+    """
+    parts, now = [], start
+    for edge, height in zip(edges, heights, strict=False):
+        if height != now:
+            parts.append(f"H{edge}V{height}" if parts or edge != edges[0] else f"V{height}")
+            now = height
+    return "".join(parts) + f"H{edges[-1]}"
 
 
 @draw.register
@@ -129,8 +139,9 @@ def _stems(mark: m.Stems, frame: Frame) -> str:
     stems = _stroke("".join(f"M{x} {base}V{y}" for x, y in ends), mark.role, mark.width, False)
     if mark.size <= 0:
         return stems
-    heads = "".join(f'<circle cx="{x}" cy="{y}" r="{num(mark.size)}"/>' for x, y in ends)
-    return stems + tag("g", heads, fill=variable(mark.role))
+    # A disc is a line of no length with round ends: one element holds all of them.
+    heads = "".join(f"M{x} {y}h0" for x, y in ends)
+    return stems + _stroke(heads, mark.role, 2 * mark.size, False, stroke_linecap="round")
 
 
 @draw.register
@@ -239,12 +250,12 @@ def box(
     return left, top, right - left, bottom - top
 
 
-def _stroke(data: str, role: str, width: float, dashed: bool) -> str:
-    more = {"stroke_dasharray": "6 4"} if dashed else {}
+def _stroke(data: str, role: str, width: float, dashed: bool, **more: object) -> str:
+    more |= {"stroke_dasharray": "6 4"} if dashed else {}
     return tag(
         "path",
         d=data,
-        fill="none",
+        fill=variable(role) if "fill_opacity" in more else "none",
         stroke=variable(role),
         stroke_width=float(width),
         stroke_linejoin="round",
