@@ -1,31 +1,38 @@
 """Quantization-aware training: the model learns while it computes with quantized numbers.
 
-    forward    w' = fake_quantize(w, choose(w))      what the quantized model will compute with
+    forward    w' = fake_quantize(w, grid)           what the quantized model will compute with
     backward   dL/dw = dL/dw' where the code is inside the code range, else 0     straight-through
 
 The float weights stay behind the quantized ones and move by small steps; a code changes when its
-weight has crossed half a step of the grid. Batch norm is folded before training, so that the weight
-that is trained is the weight that will be stored.
+weight has crossed half a step of the grid. Where the grids come from stands in `labkit.qat_grids`.
+
+`quantize_model` folds batch norm before training, so that the weight that is trained is the weight
+that will be stored. A batch norm that is still there is frozen: its running mean and variance are
+what the stored model will use, and batches of jumping codes would only blur them.
 Sources: Bengio et al. 2013 (straight-through estimator); Jacob et al. 2018, section 3.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from labkit.affine import fake_quantize
-from labkit.layers import rows
-from labkit.observers import MovingAverageObserver
-from labkit.qparams import QParams
+from labkit.checks import check_bits, check_whole
+from labkit.evaluate import Accuracy, measured
+from labkit.qat_checkpoint import Progress, fingerprint, read_checkpoint, write_checkpoint
+from labkit.qat_grids import STEP_RULES, Chooser, Grids, fake_quantized
+from labkit.qat_records import BatchRecord, EpochRecord, Trained
 
-Chooser = Callable[[Tensor], QParams]
+__all__ = ["STEP_RULES", "BatchRecord", "EpochRecord", "Trained", "train_quantized"]
+
+# Adam moves the logarithm of a learned step by about this share of the learning rate of a weight.
+STEP_RATE = 1.0
 
 
 def train_quantized(
@@ -34,122 +41,224 @@ def train_quantized(
     train_loader: Iterable[tuple[Tensor, Tensor]],
     num_epochs: int,
     *,
+    step_rule: str = "range",
     activation_bits: int | None = 8,
     learning_rate: float = 1e-3,
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
-    after_epoch: Callable[[int, float], None] | None = None,
-) -> dict[str, QParams]:
-    """Train `model` in place under quantization; return the input grid that each layer learned.
+    max_norm: float | None = None,
+    validate: Callable[[nn.Module], Accuracy | float] | None = None,
+    patience: int | None = None,
+    checkpoint: Path | str | None = None,
+    stop: Callable[[], bool] | None = None,
+    after_batch: Callable[[BatchRecord], object] | None = None,
+    after_epoch: Callable[[EpochRecord], object] | None = None,
+) -> Trained:
+    """Train `model` in place under quantization; return the grids it was trained for, and how.
 
-    `choose`: layer name → function from that layer's weight to its `QParams`, called at every step,
-    so that the grid follows the weight. With `activation_bits` (None: inputs stay float) what
-    enters those layers is fake-quantized too, on a moving average of its range. `train_loader`
-    yields (inputs, targets) and is run through once an epoch; `after_epoch(epoch, mean loss)`
-    counts from 1. Adam; the model ends in eval mode with ordinary float weights, and quantizing
-    them with `choose` and the grids returned gives exactly the model that was trained.
+    `choose`: layer name → function from that layer's weight to its `QParams`. What enters those
+    layers is quantized too, with `activation_bits` (None: it stays float). `step_rule`: where the
+    grids come from, "range" or "learned", see `labkit.qat_grids`. `train_loader` yields (inputs,
+    targets) and is run through once an epoch. Adam; the learning rate falls to 0 along half a
+    cosine. The model ends in eval mode with ordinary float weights; quantizing them on the grids
+    that are returned gives exactly the model that was trained.
 
-    Raises ValueError for a layer that does not exist or was never reached, no epochs, no batches, a
-    learning rate that is not positive, and a loss that is no longer finite.
+    * max_norm: gradients together longer than this are shortened to it.
+    * validate: gives the quality, larger is better, of the model with its quantized numbers, in
+      eval mode, after each epoch. With `patience`, so many epochs without a better one end the
+      training, and whatever ended it, the best state is restored.
+    * checkpoint: a safetensors file, written after each epoch. When it exists, training goes on
+      from there and ends bit for bit where it would have without an interruption, given the same
+      model, data and loss on the same machine.
+    * stop: asked after each batch; True ends the training there.
+    * after_batch, after_epoch: are told how it goes; counts start from 1.
+
+    Raises ValueError for a layer that does not exist or was never reached, no epochs, no batches,
+    options that cannot work, a checkpoint of another training, and a loss that is no longer finite.
 
     >>> from labkit.qparams import choose_qparams
     >>> model = nn.Sequential(nn.Linear(4, 2))
     >>> batches = [(torch.eye(4), torch.tensor([0, 1, 0, 1]))]
-    >>> grids = train_quantized(model, {"0": lambda w: choose_qparams(w, 2)}, batches, num_epochs=3)
-    >>> grids["0"].quant_max
-    255
+    >>> trained = train_quantized(model, {"0": lambda w: choose_qparams(w, 2)}, batches, 3)
+    >>> trained.ended, trained.weight_grids["0"].quant_max, trained.input_grids["0"].quant_max
+    ('finished', 3, 255)
     """
+    _check(model, choose, num_epochs, step_rule, activation_bits, learning_rate, max_norm)
+    _check_patience(validate, patience)
+    path = None if checkpoint is None else Path(checkpoint)
+    with fake_quantized(model, choose, activation_bits, step_rule) as grids:
+        try:
+            training = _Training(model, grids, train_loader, num_epochs, loss, learning_rate)
+            training.max_norm, training.stop, training.after_batch = max_norm, stop, after_batch
+            progress = Progress()
+            if path is not None:
+                facts = _facts(choose, num_epochs, step_rule, activation_bits, learning_rate)
+                recipe = fingerprint(
+                    training.trained, {**facts, "max_norm": max_norm, "patience": patience}
+                )
+                if path.exists():
+                    progress = read_checkpoint(
+                        path, recipe, training.trained, training.optimizer, train_loader
+                    )
+            ended = "finished"
+            while len(progress.history) < num_epochs:
+                if patience is not None and progress.stale >= patience:
+                    ended = "early stop"
+                    break
+                mean = training.epoch(len(progress.history) + 1)
+                if mean is None:
+                    ended = "stopped"
+                    break
+                model.eval()
+                record = EpochRecord(len(progress.history) + 1, mean, measured(validate, model))
+                progress.note(record, training.trained)
+                if after_epoch is not None:
+                    after_epoch(record)
+                if path is not None:
+                    write_checkpoint(
+                        path, recipe, training.trained, training.optimizer, train_loader, progress
+                    )
+            if patience is not None and progress.best is not None:
+                training.trained.load_state_dict(progress.best)
+        finally:
+            model.eval()
+        weights = {
+            name: grid.qparams(model.get_submodule(name).parametrizations.weight.original)
+            for name, grid in grids.weights.items()
+        }
+        inputs = {name: grid.qparams() for name, grid in grids.inputs.items()}
+    return Trained(weights, inputs, tuple(progress.history), ended)
+
+
+class _Training:
+    """What one epoch needs: the model with its grids, the optimizer and the data."""
+
+    stop = after_batch = max_norm = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        grids: Grids,
+        train_loader: Iterable,
+        num_epochs: int,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        learning_rate: float,
+    ) -> None:
+        self.model, self.grids, self.loader, self.loss = model, grids, train_loader, loss
+        self.num_epochs, self.learning_rate = num_epochs, learning_rate
+        # The grids of the weights are a part of the model already.
+        self.trained = nn.ModuleList((model, nn.ModuleList(grids.inputs.values())))
+        steps = {id(p) for p in grids.modules.parameters()}
+        parameters = list(self.trained.parameters())
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": [p for p in parameters if id(p) not in steps], "share": 1.0},
+                {"params": [p for p in parameters if id(p) in steps], "share": STEP_RATE},
+            ],
+            lr=learning_rate,
+        )
+        self.batches = len(train_loader) if hasattr(train_loader, "__len__") else None
+
+    def epoch(self, number: int) -> float | None:
+        """Run through the data once; return the mean loss of a sample, None when stopped."""
+        self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        total, count = 0.0, 0
+        for batch, (inputs, targets) in enumerate(self.loader, start=1):
+            # Without a length the rate falls from epoch to epoch.
+            share = 0.0 if self.batches is None else (batch - 1) / self.batches
+            self._set_rate((number - 1 + share) / self.num_epochs)
+            value = self._step(inputs, targets)
+            total += value * len(inputs)
+            count += len(inputs)
+            if self.after_batch is not None:
+                self.after_batch(BatchRecord(number, batch, self.batches, value))
+            if self.stop is not None and self.stop():
+                self._check_reached()
+                return None
+        if count == 0:
+            raise ValueError(
+                "train_loader held no batches in an epoch; give a list or a DataLoader, "
+                "not a generator that is used up after the first epoch"
+            )
+        self._check_reached()
+        return total / count
+
+    def _step(self, inputs: Tensor, targets: Tensor) -> float:
+        # A weight that several layers read is quantized once.
+        with parametrize.cached():
+            loss = self.loss(self.model(inputs), targets)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the loss became {value}; try a learning rate below {self.learning_rate}"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.max_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained.parameters(), self.max_norm)
+        self.optimizer.step()
+        return value
+
+    def _set_rate(self, progress: float) -> None:
+        rate = self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+
+    def _check_reached(self) -> None:
+        missed = [name for name, grid in self.grids.inputs.items() if not grid.reached]
+        if missed:
+            raise ValueError(f"no input reached the layers {', '.join(missed)}: exclude them")
+
+
+def _check(
+    model: nn.Module,
+    choose: Mapping[str, Chooser],
+    num_epochs: int,
+    step_rule: str,
+    activation_bits: int | None,
+    learning_rate: float,
+    max_norm: float | None,
+) -> None:
     layers = dict(model.named_modules())
     unknown = sorted(choose.keys() - layers.keys())
     if unknown:
         raise ValueError(f"the model has no layer {', '.join(unknown)}; it has {', '.join(layers)}")
-    if num_epochs < 1 or not learning_rate > 0:
+    if check_whole("num_epochs", num_epochs) < 1 or not 0 < learning_rate < math.inf:
         raise ValueError(
             f"got num_epochs={num_epochs} and learning_rate={learning_rate}; "
             "needs at least 1 epoch and a learning rate above 0, e.g. 1e-3"
         )
-    inputs = {}
+    if step_rule not in STEP_RULES:
+        raise ValueError(f"step_rule must be one of {', '.join(STEP_RULES)}; got {step_rule!r}")
     if activation_bits is not None:
-        # What enters an embedding is a row number, not a value to round.
-        valued = [name for name in choose if not isinstance(layers[name], nn.Embedding)]
-        inputs = {name: _InputGrid(activation_bits) for name in valued}
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    with ExitStack() as stack:
-        for name, chooser in choose.items():
-            stack.enter_context(_quantized_weight(layers[name], chooser))
-        for name, grid in inputs.items():
-            stack.callback(layers[name].register_forward_pre_hook(grid, with_kwargs=True).remove)
-        stack.callback(model.eval)
-        model.train()
-        for epoch in range(1, num_epochs + 1):
-            mean = _one_epoch(model, train_loader, optimizer, loss)
-            if after_epoch is not None:
-                after_epoch(epoch, mean)
-    missed = [name for name, grid in inputs.items() if grid.qparams is None]
-    if missed:
-        raise ValueError(f"no input reached the layers {', '.join(missed)}: exclude them")
-    return {name: grid.qparams for name, grid in inputs.items()}
+        check_bits(activation_bits)
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm must be above 0, or None; got {max_norm}")
 
 
-def _one_epoch(
-    model: nn.Module,
-    train_loader: Iterable[tuple[Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    loss: Callable[[Tensor, Tensor], Tensor],
-) -> float:
-    """Run through the data once; return the mean loss of a sample."""
-    total, count = 0.0, 0
-    for inputs, targets in train_loader:
-        value = loss(model(inputs), targets)
-        if not math.isfinite(value.item()):
-            rate = optimizer.param_groups[0]["lr"]
-            raise ValueError(f"the loss became {value.item()}; try a learning rate below {rate}")
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        total += value.item() * len(inputs)
-        count += len(inputs)
-    if count == 0:
+def _check_patience(validate: object, patience: int | None) -> None:
+    if patience is None:
+        return
+    if check_whole("patience", patience) < 1 or validate is None:
         raise ValueError(
-            "train_loader held no batches in an epoch; give a list or a DataLoader, "
-            "not a generator that is used up after the first epoch"
+            f"patience counts epochs without a better quality: it needs to be at least 1, and a "
+            f"validate function of the model; got patience={patience}, validate={validate}"
         )
-    return total / count
 
 
-class _FakeQuantizedWeight(nn.Module):
-    """As a parametrization: whoever reads `layer.weight` gets the quantized one."""
-
-    def __init__(self, choose: Chooser) -> None:
-        super().__init__()
-        self.choose = choose
-
-    def forward(self, weight: Tensor) -> Tensor:
-        qparams = self.choose(weight.detach())
-        return fake_quantize(rows(weight, qparams), qparams).view_as(weight)
-
-
-@contextmanager
-def _quantized_weight(layer: nn.Module, choose: Chooser) -> Iterator[None]:
-    """Let the layer compute with its quantized weight; give the float one back afterwards."""
-    step = _FakeQuantizedWeight(choose)
-    parametrize.register_parametrization(layer, "weight", step, unsafe=True)
-    try:
-        yield
-    finally:
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-
-
-class _InputGrid:
-    """A pre-hook that watches what enters a layer and passes it on fake-quantized."""
-
-    def __init__(self, bits: int) -> None:
-        self.observer = MovingAverageObserver(bits=bits)
-        self.qparams: QParams | None = None
-
-    def __call__(self, layer: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
-        # Torch's layers take one input, by position or as input=x.
-        (x,) = (*arguments, *named.values())
-        if layer.training:
-            self.observer.observe(x.detach())
-            self.qparams = self.observer.qparams()
-        return (fake_quantize(x, self.qparams),), {}
+def _facts(
+    choose: Mapping[str, Chooser],
+    num_epochs: int,
+    step_rule: str,
+    activation_bits: int | None,
+    learning_rate: float,
+) -> dict[str, object]:
+    return {
+        "layers": sorted(choose),
+        "num_epochs": num_epochs,
+        "step_rule": step_rule,
+        "activation_bits": activation_bits,
+        "learning_rate": learning_rate,
+    }

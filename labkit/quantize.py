@@ -38,7 +38,7 @@ def quantize_model(
     method: str = "weight_only",
     *,
     bits: int | Mapping[str, int] = 8,
-    activation_bits: int = 8,
+    activation_bits: int | None = 8,
     calibration_data: Iterable | None = None,
     train_loader: Iterable[tuple[Tensor, Tensor]] | None = None,
     num_epochs: int = 0,
@@ -59,8 +59,10 @@ def quantize_model(
     * calibration_data (static): batches of inputs. A tensor is one batch; of a tuple, the model
       gets as many as its `forward` takes.
     * train_loader, num_epochs (qat): see `labkit.qat.train_quantized`; `training` holds its further
-      options.
-    * evaluate: is called with the original and with the quantized model, returns their quality.
+      options, and may hold a "schedule" of widths, see `labkit.qat_schedule.train_progressively`.
+    * evaluate: is called with the original and with the quantized model, returns their quality;
+      with qat also with a control, the float model trained as long without quantization. There is
+      none where training was stopped.
     * granularity: one weight grid a "channel" (of an Embedding: a row), one a "tensor", or one for
       so many neighbours within a channel, see `labkit.layers.rows`. symmetric, scale_rule: as in
       `choose_qparams`; symmetric codes are signed, others unsigned.
@@ -81,7 +83,13 @@ def quantize_model(
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     widths = select_bits(model, bits, exclude)
-    activation_bits = check_bits(activation_bits)
+    if activation_bits is not None:
+        activation_bits = check_bits(activation_bits)
+    elif method in ("dynamic", "static"):
+        raise ValueError(
+            f"{method} quantizes what enters a layer and needs activation_bits of 2 to 8, got "
+            "None; where that shall stay float, use method='weight_only' or 'qat'"
+        )
     if evaluate is not None and not callable(evaluate):
         raise ValueError(f"evaluate must be a function of a model, got {evaluate!r}")
     layers = {n: layer for n, layer in quantizable_layers(model).items() if n in widths}
@@ -93,6 +101,7 @@ def quantize_model(
         _choose_weight_grid, granularity=granularity, symmetric=symmetric, scale_rule=scale_rule
     )
     original_quality = measured(evaluate, copy.deepcopy(model).eval())
+    control = None
 
     attention = [name for name, module in model.named_modules() if can_split(module)]
     work = split_attention(copy.deepcopy(model).eval(), attention)
@@ -105,16 +114,24 @@ def quantize_model(
     if method == "static":
         inputs = calibrate(work, inputs, calibration_data)
     elif method == "qat":
-        from labkit.qat import train_quantized
+        from labkit.qat_control import train_with_control
 
-        choosers = {name: partial(choose, name, bits=width) for name, width in widths.items()}
-        options = {"activation_bits": activation_bits, **(training or {})}
-        grids = train_quantized(work, choosers, train_loader, num_epochs, **options)
+        trained, control = train_with_control(
+            work,
+            lambda stage: {n: partial(choose, n, bits=max(w, stage)) for n, w in widths.items()},
+            train_loader,
+            num_epochs,
+            with_control=evaluate is not None,
+            **{"activation_bits": activation_bits, **(training or {})},
+        )
         inputs = {
             name: ActivationQuantizer(activation_bits, "static", qparams=grid)
-            for name, grid in grids.items()
+            for name, grid in trained.input_grids.items()
         }
-    quantized = _with_quantized_layers(work, widths, choose, inputs)
+        grids = trained.weight_grids
+    if method != "qat":
+        grids = {n: choose(n, work.get_submodule(n).weight, bits=w) for n, w in widths.items()}
+    quantized = _with_quantized_layers(work, widths, grids, inputs)
     before = notes(model)
     quantized.quantization_notes = {
         "method": method,
@@ -130,6 +147,7 @@ def quantize_model(
         activation_bits=activation_bits if inputs else None,
         quality=measured(evaluate, quantized),
         original_quality=original_quality,
+        control_quality=None if control is None else measured(evaluate, control),
     )
     return quantized.eval(), report
 
@@ -137,7 +155,7 @@ def quantize_model(
 def _with_quantized_layers(
     model: nn.Module,
     widths: Mapping[str, int],
-    choose: Callable[..., QParams],
+    grids: Mapping[str, QParams],
     inputs: Mapping[str, ActivationQuantizer],
 ) -> nn.Module:
     """Replace the layers in `model` and return it; weights that were one stay one."""
@@ -146,8 +164,7 @@ def _with_quantized_layers(
     first: dict[tuple[int, int], QuantLayer] = {}
     for name, width in widths.items():
         layer = model.get_submodule(name)
-        qparams = choose(name, layer.weight, bits=width)
-        quantized = LAYERS[type(layer)].from_float(layer, width, qparams, inputs.get(name))
+        quantized = LAYERS[type(layer)].from_float(layer, width, grids[name], inputs.get(name))
         quantized.name = name
         # Not a copy: layers that share a bias go on sharing it.
         quantized.bias = getattr(layer, "bias", None)

@@ -51,7 +51,8 @@ class Report:
     included, divided by the number of their weights; biases and layers left float do not enter.
     `bits` is the number, or the {layer: bits}, that was asked for; `activation_bits` is None where
     activations stay float. `quality` and `original_quality` are what `evaluate` returned, an
-    `Accuracy` with its interval or a float; None without it.
+    `Accuracy` with its interval or a float; None without it. `control_quality`, of qat alone, is
+    that of the float model trained as long without quantization: what training itself has changed.
     """
 
     original_bytes: int
@@ -64,6 +65,7 @@ class Report:
     layers: tuple[LayerReport, ...]
     quality: Accuracy | float | None = None
     original_quality: Accuracy | float | None = None
+    control_quality: Accuracy | float | None = None
 
     def as_dict(self) -> dict:
         """Return everything as plain dicts, lists, numbers and strings, ready for JSON."""
@@ -88,6 +90,8 @@ class Report:
         if self.quality is not None:
             before, now = (quality_text(q) for q in (self.original_quality, self.quality))
             lines.append(f"quality: {before} → {now}")
+        if self.control_quality is not None:
+            lines.append(f"float, trained as long: {quality_text(self.control_quality)}")
         name_width = max(len(layer.name) for layer in self.layers)
         kind_width = max(len(layer.kind) for layer in self.layers)
         lines += [
@@ -141,6 +145,7 @@ def size_report(
     activation_bits: int | None = None,
     quality: Accuracy | float | None = None,
     original_quality: Accuracy | float | None = None,
+    control_quality: Accuracy | float | None = None,
 ) -> Report:
     """Count the bytes of both models, layer by layer, and return them as a `Report`.
 
@@ -176,6 +181,7 @@ def size_report(
         layers,
         _plain(quality),
         _plain(original_quality),
+        _plain(control_quality),
     )
 
 

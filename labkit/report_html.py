@@ -96,4 +96,7 @@ def _quality(report: Report) -> str:
     if report.quality is None:
         return ""
     before, now = (escape(quality_text(q)) for q in (report.original_quality, report.quality))
-    return f"<br>quality: {before} → <b>{now}</b>"
+    text = f"<br>quality: {before} → <b>{now}</b>"
+    if report.control_quality is not None:
+        text += f"<br>float, trained as long: {escape(quality_text(report.control_quality))}"
+    return text

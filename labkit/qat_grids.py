@@ -1,0 +1,269 @@
+"""The grids of a model in training: at the weight and at the input of each layer.
+
+    "range"    the grid follows the weight, as `choose` says, at every step; that of an input
+               follows a moving average of the range that enters (Jacob et al. 2018, section 3)
+    "learned"  the step of every grid is learned (LSQ, see `labkit.lsq`); the zero point is the one
+               that the range asks for at the start, and stays: 0 after a ReLU, whose smallest value
+               is 0, and for symmetric weights
+
+A learned step is stored as its logarithm: positive whatever the optimizer does, and changed by a
+share of itself, whatever the size of a layer's weights (as in Jain et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from labkit.affine import fake_quantize
+from labkit.granularity import split_groups
+from labkit.layers import rows
+from labkit.lsq import initial_step, learned_step
+from labkit.observers import MovingAverageObserver
+from labkit.qparams import QParams
+
+Chooser = Callable[[Tensor], QParams]
+
+STEP_RULES = ("range", "learned")
+
+
+class RangeWeight(nn.Module):
+    """Fake-quantizes a weight on the grid that `choose` finds for it, anew at every step.
+
+    >>> from labkit.qparams import choose_qparams
+    >>> RangeWeight(lambda w: choose_qparams(w, 2))(torch.tensor([0.0, 0.9, 3.0]))
+    tensor([0., 1., 3.])
+    """
+
+    def __init__(self, choose: Chooser) -> None:
+        """`choose` gives the grid of a weight."""
+        super().__init__()
+        self.choose = choose
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight as its codes represent it."""
+        qparams = self.choose(weight.detach())
+        return fake_quantize(rows(weight, qparams), qparams).view_as(weight)
+
+    def qparams(self, weight: Tensor) -> QParams:
+        """Return the grid of this weight."""
+        return self.choose(weight.detach())
+
+
+class LearnedGrid(nn.Module):
+    """Fake-quantizes on a grid whose step is learned; the code range and the zero point are given.
+
+    >>> x, grid = torch.tensor([0.0, 0.9, 3.0]), LearnedGrid()
+    >>> grid.start(x, QParams(1.0, 0, 0, 3))
+    >>> grid(x).detach()
+    tensor([0., 1., 3.])
+    """
+
+    def __init__(self) -> None:
+        """Make a grid that does not know its step yet; see `start`."""
+        super().__init__()
+        self.log_step = nn.Parameter(torch.zeros(()))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
+        self.axis = self.group_size = None
+        self.quant_min, self.quant_max = 0, 1
+
+    def start(self, x: Tensor, covering: QParams) -> None:
+        """Take the form of `covering`, a grid that covers x, and the paper's first step.
+
+        The paper's step lets the largest values clip, which pays at few bits. At 8 it would clip
+        nothing and leave most codes unused, so it is never coarser than the step that covers x.
+        """
+        self.take_form(covering)
+        flat = x if self.group_size is None else split_groups(x, self.group_size)
+        flat = flat if self.group_size is None else flat.reshape(-1, self.group_size)
+        axis = self.axis if self.group_size is None else 0
+        positive = (covering.quant_max - covering.zero_point).clamp(min=1)
+        step = initial_step(flat, 1, axis).reshape(covering.scale.shape) / positive.sqrt()
+        step = torch.where(step > 0, torch.minimum(step, covering.scale), covering.scale)
+        self.log_step.data = step.float().log()
+
+    def take_form(self, grid: QParams) -> None:
+        """Take over everything but the step."""
+        self.axis, self.group_size = grid.axis, grid.group_size
+        self.quant_min, self.quant_max = grid.quant_min, grid.quant_max
+        self.zero_point = grid.zero_point
+        self.log_step.data = grid.scale.log()
+
+    def forward(self, x: Tensor, elements: int | None = None) -> Tensor:
+        """Return x as its codes represent it; `elements` as in `learned_step`."""
+        scale, zero_point = self.log_step.exp(), self.zero_point
+        ends = self.quant_min, self.quant_max
+        if self.group_size is None:
+            return learned_step(x, scale, *ends, zero_point, elements=elements)
+        groups = split_groups(x.flatten(1), self.group_size)
+        scale, zero_point = scale[..., None], zero_point[..., None]
+        return learned_step(groups, scale, *ends, zero_point).view_as(x)
+
+    def qparams(self, weight: Tensor | None = None) -> QParams:
+        """Return the grid with the step of now; it does not depend on the weight."""
+        return QParams(
+            self.log_step.detach().exp(),
+            self.zero_point,
+            self.quant_min,
+            self.quant_max,
+            self.axis,
+            self.group_size,
+        )
+
+
+class RangeInput(nn.Module):
+    """Fake-quantizes what enters a layer, on a moving average of its range while it trains.
+
+    >>> RangeInput(2)(torch.tensor([0.0, 0.9, 3.0]))
+    tensor([0., 1., 3.])
+    """
+
+    def __init__(self, bits: int) -> None:
+        """Codes are unsigned, with a zero point."""
+        super().__init__()
+        self.bits = bits
+        self.observer = MovingAverageObserver(bits=bits)
+        self.grid: QParams | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x as its codes represent it."""
+        if self.training:
+            self.observer.observe(x.detach())
+            self.grid = self.observer.qparams()
+        return fake_quantize(x, self.grid)
+
+    @property
+    def reached(self) -> bool:
+        """Whether anything has entered the layer."""
+        return self.grid is not None
+
+    def qparams(self) -> QParams:
+        """Return the grid of now."""
+        return self.grid
+
+    def get_extra_state(self) -> Tensor:
+        """Return the range that was seen, for the state_dict."""
+        return torch.stack(self.observer.range()) if self.reached else torch.empty(0)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a range that was seen."""
+        self.observer, self.grid = MovingAverageObserver(bits=self.bits), None
+        if state.numel():
+            # The average starts from the first batch: a batch of the two ends makes it that range.
+            self.observer.observe(state)
+            self.grid = self.observer.qparams()
+
+
+class LearnedInput(nn.Module):
+    """Fake-quantizes what enters a layer, on a grid that starts from the first batch and learns.
+
+    >>> LearnedInput(2)(torch.tensor([0.0, 0.9, 3.0])).detach()
+    tensor([0., 1., 3.])
+    """
+
+    def __init__(self, bits: int) -> None:
+        """Codes are unsigned; the zero point is that of the first batch."""
+        super().__init__()
+        self.observer = MovingAverageObserver(bits=bits)
+        self.grid = LearnedGrid()
+        self.grid.quant_max = 2**bits - 1
+        self.register_buffer("started", torch.tensor(False))
+        self.reached = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x as its codes represent it."""
+        if not self.reached:
+            self.observer.observe(x.detach())
+            self.grid.start(x.detach(), self.observer.qparams())
+            self.started.fill_(True)
+            self.reached = True
+        return self.grid(x, elements=max(1, x.numel() // max(1, len(x)) if x.ndim > 1 else 1))
+
+    def qparams(self) -> QParams:
+        """Return the grid of now."""
+        return self.grid.qparams()
+
+    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *arguments) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.reached = bool(self.started)
+
+
+class Grids:
+    """The grids that stand in a model while it trains, by the name of their layer.
+
+    `inputs` is empty where activations stay float, and has none for an Embedding: what enters it is
+    a row number.
+    """
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.weights: dict[str, RangeWeight | LearnedGrid] = {}
+        self.inputs: dict[str, RangeInput | LearnedInput] = {}
+
+    @property
+    def modules(self) -> nn.ModuleList:
+        """All of them, weights first; those that layers share once."""
+        return nn.ModuleList(dict.fromkeys((*self.weights.values(), *self.inputs.values())))
+
+
+@contextmanager
+def fake_quantized(
+    model: nn.Module,
+    choose: Mapping[str, Chooser],
+    activation_bits: int | None,
+    step_rule: str = "range",
+) -> Iterator[Grids]:
+    """Let the layers named in `choose` compute with quantized numbers; undo it afterwards.
+
+    Whoever reads `layer.weight` meanwhile gets the quantized one. Layers that share a weight share
+    its grid.
+
+    >>> from labkit.qparams import choose_qparams
+    >>> model = nn.Sequential(nn.Linear(64, 1))
+    >>> with fake_quantized(model, {"0": lambda w: choose_qparams(w, 2)}, None):
+    ...     len(model[0].weight.unique())
+    4
+    >>> len(model[0].weight.unique())
+    64
+    """
+    layers, grids = dict(model.named_modules()), Grids()
+    shared: dict[tuple, nn.Module] = {}
+    with ExitStack() as stack:
+        for name, chooser in choose.items():
+            layer = layers[name]
+            key, grid = _weight_grid(layer.weight, chooser, step_rule)
+            grids.weights[name] = shared.setdefault(key, grid)
+            parametrize.register_parametrization(layer, "weight", grids.weights[name], unsafe=True)
+            stack.callback(
+                parametrize.remove_parametrizations, layer, "weight", leave_parametrized=False
+            )
+            if activation_bits is not None and not isinstance(layer, nn.Embedding):
+                make = LearnedInput if step_rule == "learned" else RangeInput
+                grids.inputs[name] = make(activation_bits)
+                hook = _at_the_input(grids.inputs[name])
+                stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield grids
+
+
+def _weight_grid(weight: Tensor, choose: Chooser, step_rule: str) -> tuple[tuple, nn.Module]:
+    """Return the grid of a weight, and what layers must have in common to share it."""
+    covering = choose(weight.detach())
+    form = covering.quant_min, covering.quant_max, covering.axis, covering.group_size
+    if step_rule == "range":
+        return (id(weight), *form), RangeWeight(choose)
+    grid = LearnedGrid()
+    grid.start(rows(weight.detach(), covering), covering)
+    return (id(weight), *form), grid
+
+
+def _at_the_input(grid: nn.Module) -> Callable[..., tuple[tuple, dict]]:
+    def hook(layer: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
+        # Torch's layers take one input, by position or as input=x.
+        (x,) = (*arguments, *named.values())
+        return (grid(x),), {}
+
+    return hook
