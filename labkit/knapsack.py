@@ -1,57 +1,143 @@
-"""The exact solution of an allocation problem, by HiGHS."""
+"""The exact optimum of an allocation problem: a multiple-choice knapsack, solved by HiGHS.
+
+HiGHS computes with tolerances, 1e-6 in every limit and in the cost. Three things make its answer
+exact: numbers are scaled to about 2²⁰ first, an answer that breaks a limit after all is forbidden
+and the next best asked for, and options that alone cost more than a whole answer are dropped, so
+that one huge number cannot hide the differences between small ones.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
-from labkit.budget import Problem
+from labkit.budget import Limit, Problem
 
-_SCALE = 2.0**20
+# Near the largest coefficients that HiGHS likes; its tolerance is then 1e-12 of the leeway.
+_EXPONENT = 20
+_OPTIMAL, _INFEASIBLE = 0, 2
 
 
 def solve(problem: Problem) -> np.ndarray | None:
     """Return the cheapest choice that keeps every limit, an option a row; None where none does.
 
+    The cost lies at most 1e-10 of the optimum's own spread above it: Σ (cost - least of the row).
+
     >>> solve(Problem.of([[3, 1]], [([[1, 2]], 1)]))
     array([0])
     """
-    rows, options = problem.cost.shape
-    c = problem.cost - problem.cost.min(axis=1, keepdims=True)
-    c = c * (_SCALE / (c.max() or 1.0))
-    one_each = sparse.kron(sparse.eye(rows), np.ones((1, options)), format="csr")
+    least = [limit.use.argmin(axis=1) for limit in problem.limits]
+    if not all(limit.fits(choice) for limit, choice in zip(problem.limits, least, strict=True)):
+        return None
+    allowed = np.ones(problem.cost.shape, dtype=bool)
+    for limit in problem.limits:
+        allowed &= _excess(limit) <= _leeway(limit)
+    while True:
+        cheapest = np.where(allowed, problem.cost, np.inf).min(axis=1, keepdims=True)
+        dear = problem.cost - cheapest
+        choice = _best_of(allowed, dear, problem)
+        if choice is None:
+            return None
+        total = math.fsum(dear[np.arange(len(dear)), choice])
+        if total <= 0 or dear[allowed].max() <= 64 * total:
+            return choice
+        allowed &= dear <= 2 * total
+
+
+def _best_of(allowed: np.ndarray, dear: np.ndarray, problem: Problem) -> np.ndarray | None:
+    """Ask HiGHS until its answer keeps every limit in the given numbers, too."""
+    rows, options = np.nonzero(allowed)
+    one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
     constraints = [LinearConstraint(one_each, 1, 1)]
     for limit in problem.limits:
-        excess = limit.use - limit.use.min(axis=1, keepdims=True)
-        leeway = limit.budget - limit.least
-        if not np.isfinite(leeway) and leeway > 0:
-            continue
-        if not limit.fits(limit.use.argmin(axis=1)):
-            return None
-        leeway = max(leeway, 0.0)
-        scale = _SCALE / (leeway or excess.max() or 1.0)
-        constraints.append(
-            LinearConstraint((excess * scale).reshape(1, -1), -np.inf, leeway * scale)
-        )
+        leeway, excess = _leeway(limit), _excess(limit)[rows, options]
+        if leeway < math.inf and excess.max() > 0:
+            shift = _shift(leeway or excess.max())
+            constraints.append(
+                LinearConstraint(np.ldexp(excess, shift)[None], -np.inf, np.ldexp(leeway, shift))
+            )
+    cost = dear[rows, options]
+    cost = np.ldexp(cost, _shift(cost.max()))
     while True:
-        found = milp(
-            c.ravel(),
-            integrality=np.ones(c.size),
+        found = _run(cost, constraints)
+        if found.status == _INFEASIBLE:
+            return None
+        if found.status != _OPTIMAL:
+            raise RuntimeError(f"HiGHS found no optimum: {found.message}")
+        taken = np.flatnonzero(found.x > 0.5)
+        choice = options[taken]
+        if problem.fits(choice):
+            return choice
+        one = sparse.csr_array((np.ones(len(taken)), (np.zeros_like(taken), taken)), (1, len(rows)))
+        constraints.append(LinearConstraint(one, -np.inf, len(taken) - 1))
+
+
+def _run(cost: np.ndarray, constraints: list[LinearConstraint]) -> OptimizeResult:
+    with _silence():
+        return milp(
+            cost,
+            integrality=np.ones(len(cost)),
             bounds=Bounds(0, 1),
             constraints=constraints,
             options={"mip_rel_gap": 0},
         )
-        if found.status == 2:
-            return None
-        if found.status != 0:
-            raise RuntimeError(f"HiGHS gave up: {found.message}")
-        choice = found.x.reshape(rows, options).argmax(axis=1)
-        if problem.fits(choice):
-            return choice
-        # Within the solver's tolerance, not within the limit: forbid this one choice.
-        cut = sparse.csr_array(
-            (np.ones(rows), (np.zeros(rows, int), np.arange(rows) * options + choice)),
-            shape=(1, c.size),
-        )
-        constraints.append(LinearConstraint(cut, -np.inf, rows - 1))
+
+
+def _excess(limit: Limit) -> np.ndarray:
+    """What each option uses beyond the least of its row."""
+    return limit.use - limit.use.min(axis=1, keepdims=True)
+
+
+def _leeway(limit: Limit) -> float:
+    """What is left to spend when every row uses its least, and what rounding may hide."""
+    rounding = len(limit.use) * np.finfo(np.float64).eps * np.abs(limit.use).max(axis=1).sum()
+    return max(limit.budget - limit.least, 0.0) + float(rounding)
+
+
+def _shift(largest: float) -> int:
+    """The power of two that brings the largest number to the scale; exact, unlike a division."""
+    return _EXPONENT - math.frexp(largest)[1] if largest > 0 else 0
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep a line away that HiGHS (in scipy 1.17) prints from C, whatever it is told to show.
+
+    It goes to file descriptor 1, past Python's sys.stdout, and would turn up in a notebook.
+    """
+    flush = _c_flush()
+    try:
+        kept = os.dup(1) if flush else None
+    except OSError:
+        kept = None
+    if kept is None:
+        yield
+        return
+    sys.stdout.flush()
+    flush(None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _c_flush() -> ctypes._FuncPointer | None:
+    """C's fflush, which empties what C has printed and not yet written."""
+    try:
+        library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+        return library.fflush
+    except (OSError, AttributeError):
+        return None
