@@ -223,10 +223,15 @@ class _QuantConv(QuantLayer):
         """Simulate: quantize the input, dequantize the weight, convolve in float."""
         x, padding = self.quantized_input(input), self.padding
         if self.padding_mode != "zeros":
-            x, padding = functional.pad(x, self._edges(), mode=self.padding_mode), 0
+            x, padding = self.padded(x), 0
         weight = self.weight_as(input.dtype)
         function = type(self)._function
         return function(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Return x with the edges that this layer puts around it."""
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return functional.pad(x, self._edges(), mode=mode)
 
     def _edges(self) -> list[int]:
         """How many values to add at each end, last dimension first, as functional.pad wants it."""

@@ -43,10 +43,11 @@ def notes(model: nn.Module) -> dict[str, Any]:
     """Return what `quantize_model` noted on a model, because its layers no longer show it.
 
     >>> notes(nn.Linear(2, 2))
-    {'method': 'by hand', 'attention': [], 'folded': []}
+    {'method': 'by hand', 'attention': [], 'folded': [], 'biases': []}
     """
-    unknown = {"method": "by hand", "attention": [], "folded": []}
-    return getattr(model, "quantization_notes", unknown)
+    # `biases`: layers that were given a bias by `labkit.bias_correction`.
+    unknown = {"method": "by hand", "attention": [], "folded": [], "biases": []}
+    return {**unknown, **getattr(model, "quantization_notes", {})}
 
 
 def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -69,8 +70,11 @@ def rebuilt(model: nn.Module, recipe: dict[str, Any], tensors: Mapping[str, Tens
     layers = {name: _module(work, name) for name in recipe["layers"]}
     new = {m: _rebuilt_layer(n, m, recipe["layers"][n], stored) for n, m in layers.items()}
     work = replace_modules(work, new)
-    _fill(work, tensors, recipe["ties"], folded=bool(recipe["folded"]))
-    work.quantization_notes = {key: recipe[key] for key in ("method", "attention", "folded")}
+    # Files of before there was bias correction do not name it.
+    biases = recipe.get("biases", [])
+    _fill(work, tensors, recipe["ties"], folded=bool(recipe["folded"]), biases=biases)
+    kept = {key: recipe[key] for key in ("method", "attention", "folded")}
+    work.quantization_notes = {**kept, "biases": biases}
     return work
 
 
@@ -147,7 +151,11 @@ def _rebuilt_layer(
 
 
 def _fill(
-    model: nn.Module, tensors: Mapping[str, Tensor], ties: Mapping[str, str], folded: bool
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    ties: Mapping[str, str],
+    folded: bool,
+    biases: list[str],
 ) -> None:
     """Put every stored tensor into the model; what was stored once is one tensor again."""
     wanted = model.state_dict(keep_vars=True)
@@ -160,8 +168,9 @@ def _fill(
         tensor, old = tensors[first], wanted.get(name)
         owner, _, part = name.rpartition(".")
         module = _module(model, owner)
-        # Folding gives a bias to a layer that had none.
-        grown = folded and part == "bias" and module._parameters.get(part, module) is None
+        # Folding and bias correction give a bias to a layer that had none.
+        may_grow = folded or owner in biases
+        grown = may_grow and part == "bias" and module._parameters.get(part, module) is None
         if old is None and not grown:
             raise ValueError(f"the model has no {name}")
         if old is not None and old.shape != tensor.shape:

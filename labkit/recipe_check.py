@@ -38,8 +38,9 @@ def check_recipe(recipe: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     ValueError: the recipe has no readable 'attention'; ...
     """
     _check_fields("the recipe", recipe, {**_RECIPE, "ties": (dict,)})
-    for field in ("attention", "folded"):
-        _check_items("the recipe", field, recipe[field], str)
+    _check_fields("the recipe", {"biases": [], **recipe}, {"biases": (list,)})
+    for field in ("attention", "folded", "biases"):
+        _check_items("the recipe", field, recipe.get(field, []), str)
     for name, first in recipe["ties"].items():
         if not isinstance(first, str) or first not in stored:
             raise _unreadable("the recipe", "ties", f"{name} is tied to {first!r}")
