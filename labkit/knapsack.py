@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -40,6 +40,8 @@ def solve(problem: Problem) -> np.ndarray | None:
     allowed = np.ones(problem.cost.shape, dtype=bool)
     for limit in problem.limits:
         allowed &= _excess(limit) <= _leeway(limit)
+    if not allowed.any(axis=1).all():
+        return None
     while True:
         cheapest = np.where(allowed, problem.cost, np.inf).min(axis=1, keepdims=True)
         dear = problem.cost - cheapest
@@ -113,7 +115,7 @@ def _silence() -> Iterator[None]:
 
     It goes to file descriptor 1, past Python's sys.stdout, and would turn up in a notebook.
     """
-    flush = _c_flush()
+    flush = c_flush()
     try:
         kept = os.dup(1) if flush else None
     except OSError:
@@ -134,8 +136,11 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _c_flush() -> ctypes._FuncPointer | None:
-    """C's fflush, which empties what C has printed and not yet written."""
+def c_flush() -> Callable[[None], int] | None:
+    """Return C's fflush, which writes out what C has printed so far; None where it is not found.
+
+    >>> flush = c_flush()
+    """
     try:
         library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
         return library.fflush
