@@ -30,8 +30,11 @@ _PROBES, _PROBED = 8, 200
 # So few that what flows between two layers stays in the processor's cache: four times as fast.
 _AT_ONCE = 50
 
-Widths = tuple[int, ...]
-"""Bits of the five layers, in the order of LAYERS."""
+Widths = tuple[int | None, ...]
+"""Bits of the five layers, in the order of LAYERS; None for a layer in float."""
+
+
+IN_FLOAT: Widths = (None,) * len(LAYERS)
 
 
 @dataclass(frozen=True)
@@ -61,37 +64,43 @@ class Read:
 
 
 @lru_cache(maxsize=4096)
-def read(widths: Widths | None, images: str = "practice") -> Read:
-    """Let the network with these widths (None: in float) read a set of images; asked again, free.
+def read(widths: Widths = IN_FLOAT, images: str = "practice") -> Read:
+    """Let the network with these widths read a set of images; asked again, it is free.
 
-    images: a key of IMAGES. Raises ValueError for other widths than five of WIDTHS.
+    images: a key of IMAGES. Raises ValueError for other widths than five of WIDTHS or None.
 
-    >>> round(read(None).percent)
+    >>> round(read().percent)
     100
     """
-    if widths is not None and (len(widths) != len(LAYERS) or set(widths) - set(WIDTHS)):
+    if len(widths) != len(LAYERS) or set(widths) - {*WIDTHS, None}:
         raise ValueError(f"got widths {widths}; give {len(LAYERS)} of {WIDTHS}, one a layer")
-    scores = _after(widths or (None,) * len(LAYERS), images)
-    return Read(tuple((scores.argmax(1) == _digits(images)[1]).tolist()))
+    return Read(tuple((_after(widths, images).argmax(1) == _digits(images)[1]).tolist()))
+
+
+def only(name: str, width: int) -> Widths:
+    """The widths where one layer alone is quantized.
+
+    >>> only("fc", 2)
+    (None, None, None, None, 2)
+    """
+    return tuple(width if layer == name else None for layer in LAYERS)
 
 
 @cache
-def measured(quality: str = "loss") -> Sensitivity:
-    """One layer at a time on the practice images; quality: "accuracy", or minus the "loss".
+def measured() -> Sensitivity:
+    """What each layer costs by itself, in loss on the practice images, the others in float.
 
     >>> measured().layers == LAYERS
     True
     """
     x, y = _digits("practice")
 
-    def evaluate(model: nn.Module) -> float:
+    def minus_loss(model: nn.Module) -> float:
         with torch.no_grad():
             scores = torch.cat([model(part) for part in x.split(_AT_ONCE)])
-        if quality == "accuracy":
-            return (scores.argmax(1) == y).double().mean().item()
         return -F.cross_entropy(scores.double(), y).item()
 
-    return measure_sensitivity(_network(), evaluate, WIDTHS)
+    return measure_sensitivity(_network(), minus_loss, WIDTHS)
 
 
 @cache

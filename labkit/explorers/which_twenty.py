@@ -1,0 +1,209 @@
+"""Which 20 % of a network get more bits: one random choice after another, and the sensitive parts.
+
+Two networks, each cut into some fifty parts that have a width of their own: the document's digits
+network by groups of eight neurons, and ImageNet's MobileNetV2 by layers. What a part minds is
+measured on one set of images, and every choice is shown on another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from labkit.explorers.drawing.text import short
+from labkit.explorers.panel import Panel, choice, int_slider
+from labkit.explorers.parts import NETWORKS, Network, network
+from labkit.explorers.scene import Axis, Bars, Mark, Plot, Points, Readout, Rule, Scene, Steps
+from labkit.mixed import allocate_bits
+
+SHARE = 0.2
+DRAWS = 60
+WAYS = {
+    "random": "a random draw",
+    "sensitive": "the most sensitive",
+    "insensitive": "the least sensitive",
+}
+_BINS = 44
+
+
+@dataclass(frozen=True)
+class State:
+    """Which network, how the 20 % are chosen, and which random draw (1 to 60) is shown.
+
+    >>> State().way
+    'random'
+    """
+
+    draw: int = 1
+    way: str = "random"
+    network: str = "digits"
+
+
+@cache
+def damage(name: str) -> np.ndarray:
+    """What fewer bits cost each part by itself, the others in float, on the first set of images.
+
+    (parts, 2): at the high and at the low width, as a loss.
+    """
+    net = network(name)
+    float_loss = net.loss({})
+    widths = (net.high, net.low)
+    rows = [[net.loss({part: width}) - float_loss for width in widths] for part in net.parts]
+    return np.array(rows)
+
+
+@cache
+def chosen(name: str, way: str, draw: int = 1) -> frozenset[str]:
+    """The parts that get the higher width; together at most 20 % of the weights.
+
+    "sensitive": those that spare most damage in sum, exact; "insensitive": the least, where the
+    others would have needed them; "random": in a random order, each taken if it still fits.
+    Raises ValueError for another way.
+
+    >>> chosen("digits", "random", 1) == chosen("digits", "random", 2)
+    False
+    """
+    net = network(name)
+    weights = np.array(list(net.parts.values()))
+    budget = int(SHARE * weights.sum())
+    if way == "sensitive":
+        # Option 0 is the higher width and uses the part's weights, option 1 uses nothing.
+        use = np.stack([weights, 0 * weights], axis=1)
+        picked = allocate_bits(damage(name), [("weights", use, budget)]) == 0
+        return frozenset(part for part, yes in zip(net.parts, picked, strict=True) if yes)
+    if way == "insensitive":
+        spared = damage(name)[:, 1] - damage(name)[:, 0]
+        order = (spared / weights).argsort()
+    elif way == "random":
+        order = np.random.default_rng(draw).permutation(len(weights))
+    else:
+        raise ValueError(f"got way {way!r}; use one of {', '.join(WAYS)}")
+    taken, left = set(), budget
+    for at in order:
+        if weights[at] <= left:
+            taken.add(list(net.parts)[at])
+            left -= weights[at]
+    return frozenset(taken)
+
+
+@cache
+def quality(name: str, parts: frozenset[str]) -> float:
+    """Quality on the second set of images when these parts have the higher width, the others not.
+
+    In percent of right answers, or as the cosine of the features: see `Network.unit`.
+    """
+    net = network(name)
+    return net.quality({part: net.high if part in parts else net.low for part in net.parts})
+
+
+@cache
+def draws(name: str) -> tuple[float, ...]:
+    """The quality of each of the random choices."""
+    return tuple(quality(name, chosen(name, "random", n)) for n in range(1, DRAWS + 1))
+
+
+def beaten(name: str, value: float) -> int:
+    """How many of the random choices are worse than this quality."""
+    return sum(value > other for other in draws(name))
+
+
+def controls() -> dict[str, Any]:
+    """The draw, the way to choose, and the network; only networks that are installed."""
+    return {
+        "draw": int_slider("random draw", 1, DRAWS, tooltip="Another 20 %, drawn at random"),
+        "way": choice("more bits for", [(words, way) for way, words in WAYS.items()]),
+        "network": choice(
+            "network", [(title, name) for name, title in NETWORKS.items() if network(name)]
+        ),
+    }
+
+
+def scene(state: State) -> Scene:
+    """Draw what each part minds, the chosen ones marked, and where the choice stands.
+
+    >>> scene(State(way="sensitive")).readout("better than").unit
+    'of 60 random'
+    """
+    net = network(state.network)
+    parts = chosen(state.network, state.way, state.draw)
+    value = quality(state.network, parts)
+    share = sum(net.parts[part] for part in parts) / sum(net.parts.values())
+    how = f"random draw {state.draw}" if state.way == "random" else WAYS[state.way]
+    return Scene(
+        f"{net.title}: {net.high} bits for {how}, {net.low} for the rest",
+        [_parts(net, state.network, parts), _histogram(net, state, value)],
+        readouts=[
+            Readout(net.measure, net.shown(value), net.unit, "measured", "quantized"),
+            Readout("better than", beaten(state.network, value), f"of {DRAWS} random", "measured"),
+            Readout("more bits for", f"{len(parts)}", f"of {len(net.parts)} parts", "chosen"),
+            Readout("that is", f"{100 * share:.1f}", "% of weights", "computed"),
+        ],
+        formulas=_lines(net, state, parts),
+        description=(
+            "Above, the damage of each part by itself, chosen parts in orange; below, a histogram "
+            "of the quality of random choices and the place of this one."
+        ),
+    )
+
+
+def explorer(**fields: Any) -> Panel:
+    """Return the live panel; `fields` are those of `State`."""
+    state = State(**fields)
+    draws(state.network), damage(state.network)
+    return Panel(state, controls(), scene, slow=True)
+
+
+def _lines(net: Network, state: State, parts: frozenset[str]) -> list[str]:
+    found = draws(state.network)
+    middle = float(np.median(found))
+    lines = [
+        f"{DRAWS} random choices: {net.shown(min(found))} to {net.shown(max(found))} {net.unit}, "
+        f"half of them below {net.shown(middle)} {net.unit}"
+    ]
+    best = chosen(state.network, "sensitive")
+    widths = [
+        {part: net.high if part in some else net.low for part in net.parts}
+        for some in (parts, best)
+    ]
+    return [*lines, net.compared(*widths) if parts != best else net.interval(widths[0])]
+
+
+def _parts(net: Network, name: str, parts: frozenset[str]) -> Plot:
+    """The damage at the low width, as the root, so that small ones show."""
+    marks: list[Mark] = []
+    losses = damage(name)[:, 1].clip(min=0)
+    for role, label, mine in (
+        ("quantized", f"{net.high} bits", True),
+        ("range", f"{net.low} bits", False),
+    ):
+        at = [i for i, part in enumerate(net.parts) if (part in parts) == mine]
+        tips = [
+            f"{part}: {net.parts[part]:,} weights\nloss {short(float(damage(name)[i, 1]), 2)}"
+            for i, part in enumerate(net.parts)
+            if i in at
+        ]
+        marks.append(Bars(at, np.sqrt(losses[at] / losses.max()), 0.8, role, label, tips=tips))
+    x = Axis(net.axis, -1, len(net.parts))
+    y = Axis(f"damage by itself at {net.low} bits, root, worst = 1", 0, 1.05)
+    return Plot(marks, x, y, height=210)
+
+
+def _histogram(net: Network, state: State, value: float) -> Plot:
+    found = draws(state.network)
+    edges = np.linspace(net.least, net.most, _BINS + 1)
+    counts, _ = np.histogram(found, edges)
+    none, every = (quality(state.network, frozenset(p)) for p in ((), tuple(net.parts)))
+    best = quality(state.network, chosen(state.network, "sensitive"))
+    marks: list[Mark] = [
+        Steps(edges, counts, "range", f"{DRAWS} random choices", fill=True),
+        Rule(none, f"all {net.low} bits", "error"),
+        Rule(every, f"all {net.high} bits", "float"),
+        Points([value], [0.6], "quantized", "this choice", 8),
+    ]
+    if state.way != "random":
+        marks.append(Rule(best, "the most sensitive", "good"))
+    x = Axis(net.measure, net.least, net.most, unit=net.unit)
+    return Plot(marks, x, Axis("choices", 0, 16), height=220, label_rows=2)
