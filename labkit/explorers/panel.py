@@ -42,6 +42,7 @@ __all__ = [
     "choice",
     "float_slider",
     "int_slider",
+    "one_thread",
     "positions",
     "steps_slider",
     "sweep",
@@ -254,7 +255,7 @@ class Panel(widgets.VBox):
         if self._slow:
             self._alert.value = _STATUS
         try:
-            with nullcontext() if self._slow else _one_thread():
+            with nullcontext() if self._slow else one_thread():
                 scene = self._draw(self._state)
             if not isinstance(scene, Scene):
                 raise ValueError(f"the scene function returned {type(scene).__name__}, not a Scene")
@@ -277,7 +278,13 @@ class Panel(widgets.VBox):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread: quicker for small work, and kind to a busy machine.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
     # Between two steps of a slider torch's threads fall asleep. Waking them took 8 to 11 ms of a
     # step on two cores, more than sharing a quick picture's work with them saves.
     before = torch.get_num_threads()
