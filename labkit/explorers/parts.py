@@ -82,10 +82,11 @@ class Network:
         """Say how much better the most sensitive parts are than this choice."""
         if not self.labels:
             gain = self.quality(best) - self.quality(widths)
-            return f"the most sensitive − this choice: {gain:+.2f} (eight pictures, no interval)"
+            return f"most sensitive − this choice: {gain:+.2f}; eight pictures, so no interval"
         here, there = self._right(widths), self._right(best)
         only = int((here & ~there).sum()), int((there & ~here).sum())
-        return f"the most sensitive − this choice: {Comparison.of(*only, len(here))}"
+        found = str(Comparison.of(*only, len(here))).removesuffix(" (measured)")
+        return f"most sensitive − this choice: {found}"
 
     def _right(self, widths: Widths) -> Tensor:
         return self.run(widths, False).argmax(1) == self.labels[1]
@@ -137,9 +138,7 @@ def _digits() -> Network:
 
     title = "The document's digits network"
     axis = "eight neurons of fc1 (0 to 31), of fc2 (32 to 47), of fc3"
-    return Network(
-        title, sizes, 4, 2, "right answers", "%", 62, 96, axis, run, labels
-    )  # fmt: skip
+    return Network(title, sizes, 4, 2, "right answers", "%", 62, 96, axis, run, labels)
 
 
 def _mobilenet() -> Network:
@@ -166,7 +165,7 @@ def _mobilenet() -> Network:
     sizes = {name: stored[name, None].numel() for name in layers}
     axis = "layer, in the order of the computation"
     title = "ImageNet's MobileNetV2"
-    return Network(title, sizes, 8, 4, "feature cosine", "", 0.2, 1.0, axis, run)
+    return Network(title, sizes, 8, 4, "feature cosine", "", 0.4, 1.0, axis, run)
 
 
 def _weights(

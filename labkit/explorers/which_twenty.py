@@ -124,8 +124,8 @@ def controls() -> dict[str, Any]:
 def scene(state: State) -> Scene:
     """Draw what each part minds, the chosen ones marked, and where the choice stands.
 
-    >>> scene(State(way="sensitive")).readout("better than").unit
-    'of 60 random'
+    >>> scene(State(way="sensitive")).readout("better than random").unit
+    'of 60'
     """
     net = network(state.network)
     parts = chosen(state.network, state.way, state.draw)
@@ -137,9 +137,9 @@ def scene(state: State) -> Scene:
         [_parts(net, state.network, parts), _histogram(net, state, value)],
         readouts=[
             Readout(net.measure, net.shown(value), net.unit, "measured", "quantized"),
-            Readout("better than", beaten(state.network, value), f"of {DRAWS} random", "measured"),
-            Readout("more bits for", f"{len(parts)}", f"of {len(net.parts)} parts", "chosen"),
-            Readout("that is", f"{100 * share:.1f}", "% of weights", "computed"),
+            Readout("better than random", beaten(state.network, value), f"of {DRAWS}", "measured"),
+            Readout(f"parts in {net.high} bits", len(parts), f"of {len(net.parts)}", "chosen"),
+            Readout("of all weights", f"{100 * share:.1f}", "%", "computed"),
         ],
         formulas=_lines(net, state, parts),
         description=(
@@ -158,11 +158,10 @@ def explorer(**fields: Any) -> Panel:
 
 def _lines(net: Network, state: State, parts: frozenset[str]) -> list[str]:
     found = draws(state.network)
-    middle = float(np.median(found))
-    lines = [
-        f"{DRAWS} random choices: {net.shown(min(found))} to {net.shown(max(found))} {net.unit}, "
-        f"half of them below {net.shown(middle)} {net.unit}"
-    ]
+    low, middle, high = (
+        f"{net.shown(x)} {net.unit}".strip() for x in (min(found), np.median(found), max(found))
+    )
+    lines = [f"{DRAWS} random choices: {low} to {high}, half of them below {middle}"]
     best = chosen(state.network, "sensitive")
     widths = [
         {part: net.high if part in some else net.low for part in net.parts}
@@ -206,4 +205,4 @@ def _histogram(net: Network, state: State, value: float) -> Plot:
     if state.way != "random":
         marks.append(Rule(best, "the most sensitive", "good"))
     x = Axis(net.measure, net.least, net.most, unit=net.unit)
-    return Plot(marks, x, Axis("choices", 0, 16), height=220, label_rows=2)
+    return Plot(marks, x, Axis("choices", 0, 9), height=220, label_rows=2)
