@@ -114,9 +114,10 @@ def measure_sensitivity(
     `labkit.quantize.quantize_model`.
 
     `n_jobs` processes of joblib share the work; with `joblib.parallel_config(backend="dask")`
-    around the call it runs on the workers of a Dask cluster. Each quality is computed in one
-    thread, so that the numbers do not depend on who computed them. `progress` shows a bar when it
-    takes more than two seconds.
+    around the call it runs on the workers of a Dask cluster (`scatter=[model, evaluate]` there
+    sends both once instead of with every task). Each quality is computed in one thread, so that the
+    numbers do not depend on who computed them. `progress` shows a bar when it takes more than two
+    seconds.
 
     The model is never modified. Raises ValueError before any work is done for what `quantize_model`
     refuses, and for a quality that is not finite, naming the layer.
