@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from labkit.evaluate import Accuracy
 from labkit.explorers.panel import bits_slider, choice
@@ -123,7 +124,12 @@ def in_words(run: Run | None) -> str:
     return f"{run.ended} {at}: {run.quality}"
 
 
-def _share_axis(low: float = 0.0) -> Axis:
+def share_axis(low: float = 0.0) -> Axis:
+    """Return the axis of right answers, stretched towards 100 %.
+
+    >>> share_axis().labels[-1]
+    '95'
+    """
     ticks = [stretched(share) for share in _SHARES]
     return Axis(
         "right answers, %",
@@ -134,7 +140,12 @@ def _share_axis(low: float = 0.0) -> Axis:
     )
 
 
-def _curve(run: Run, role: str, label: str, width: float, size: float) -> list[Mark]:
+def curve(run: Any, role: str, label: str, width: float, size: float) -> list[Mark]:
+    """Return a line with points over `run.points`, pairs of (epochs, quality); none without any.
+
+    >>> len(curve(Run(None, ((0.5, Accuracy.of(1, 2)),)), "float", "", 2, 3))
+    1
+    """
     if not run.points:
         return []
     x = [at for at, _ in run.points]
@@ -152,14 +163,14 @@ def _answers(state: Setting, runs: Runs, ptq: Accuracy) -> Plot:
         Text(EPOCHS, stretched(in_float().value), "float", "float", "end", 12, dy=16),
     ]
     if runs.control:
-        marks += _curve(runs.control, "float", "float, trained as long", 1.8, 2.5)
+        marks += curve(runs.control, "float", "float, trained as long", 1.8, 2.5)
     run = runs.done.get(state)
     if run:
-        marks += _curve(run, "quantized", "this setting", 3, 4)
+        marks += curve(run, "quantized", "this setting", 3, 4)
     x = Axis(
         "epochs of training", 0, EPOCHS + 0.1, ticks=range(EPOCHS + 1), labels=range(EPOCHS + 1)
     )
-    return Plot(marks, x, _share_axis(), "Right answers on 1000 test images", 330, 1.25)
+    return Plot(marks, x, share_axis(), "Right answers on 1000 test images", 330, 1.25)
 
 
 def _sheet(state: Setting, runs: Runs) -> Plot:
@@ -185,7 +196,7 @@ def _sheet(state: Setting, runs: Runs) -> Plot:
             marks.append(Text(-0.1, y, "▸", "quantized", "start", 15, True, dy=5))
     labels = [f"{s.bits} · {s.granularity} · {s.step_rule}" for s in reversed(settings)]
     y = Axis("", -0.7, len(settings) - 0.3, ticks=range(len(settings)), labels=labels)
-    x = _share_axis(-0.13)
+    x = share_axis(-0.13)
     return Plot(
         marks, x, y, "Where each setting ended, 95 % intervals", 330, 1.0, grid="x", label_rows=1
     )
