@@ -10,6 +10,8 @@ half-way points.) How scale and zero point are chosen stands in `labkit.qparams`
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,8 +44,7 @@ def quantize(x: Tensor, qparams: QParams) -> Tensor:
     x = x.detach()
     codes = torch.empty(x.shape, dtype=code_dtype(qparams), device=x.device)
     for values, out, scale, zero_point in blocks(x, codes, qparams):
-        steps = _steps(values, scale).add_(zero_point)
-        out.copy_(steps.clamp_(qparams.quant_min, qparams.quant_max))
+        out.copy_(_codes(values, scale, zero_point, qparams)[0])
     return codes
 
 
@@ -92,7 +93,7 @@ def fake_quantize(x: Tensor, qparams: QParams) -> Tensor:
     ([0.5, 0.5], [1.0, 0.0])
     """
     check_tensor(x)
-    return _FakeQuantize.apply(x, qparams)
+    return _FakeQuantize.apply(x, qparams)[0]
 
 
 def representable_range(qparams: QParams) -> tuple[Tensor, Tensor]:
@@ -105,47 +106,81 @@ def representable_range(qparams: QParams) -> tuple[Tensor, Tensor]:
     return (qparams.quant_min - zero_point) * scale, (qparams.quant_max - zero_point) * scale
 
 
+def on_grid(x: Tensor, qparams: QParams) -> tuple[Tensor, bool]:
+    """Return what is left of `x` in its codes, and whether any of it clipped; no gradient.
+
+    >>> on_grid(torch.tensor([0.3, 9.0]), QParams(0.5, 2, 0, 3))
+    (tensor([0.5000, 0.5000]), True)
+    """
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    limit, clipped = _saturation(qparams, x.dtype), False
+    for values, out, scale, zero_point in blocks(x.detach(), y, qparams):
+        # Where the dtype allows, the result is its own work space: no other large tensor.
+        space = out if out.dtype == _work_dtype(out.dtype) else None
+        steps, clips = _codes(values, scale, zero_point, qparams, space)
+        clipped |= clips
+        steps.sub_(zero_point).mul_(scale)
+        if limit is not None:
+            steps.clamp_(-limit, limit)
+        if steps is not out:
+            out.copy_(steps)
+    return y, clipped
+
+
+def where_inside(gradient: Tensor, x: Tensor, qparams: QParams) -> Tensor:
+    """Return the gradient where the rounded code of `x` is inside the code range, elsewhere 0.
+
+    >>> where_inside(torch.ones(2), torch.tensor([0.3, 9.0]), QParams(0.5, 2, 0, 3))
+    tensor([1., 0.])
+    """
+    work = _work_dtype(x.dtype)
+    steps = torch.empty(x.shape, dtype=work, device=x.device)
+    for values, out, scale, zero_point in blocks(x.detach(), steps, qparams):
+        torch.div(values.to(work), scale, out=out).round_().add_(zero_point)
+    # Codes are whole, so the ends lie between them. A mask of bools would cost ten times as much.
+    ends = qparams.quant_min - 0.5, qparams.quant_max + 0.5
+    return torch.ops.aten.hardtanh_backward(gradient.to(work), steps, *ends).to(gradient.dtype)
+
+
 class _FakeQuantize(torch.autograd.Function):
     """The rounding forward, the straight-through gradient backward."""
 
     @staticmethod
-    def forward(x: Tensor, qparams: QParams) -> Tensor:
-        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        limit = _saturation(qparams, x.dtype)
-        for values, out, scale, zero_point in blocks(x, y, qparams):
-            # Where the dtype allows, the result is its own work space: no other large tensor.
-            steps = _steps(values, scale, out if out.dtype == _work_dtype(out.dtype) else None)
-            steps.add_(zero_point).clamp_(qparams.quant_min, qparams.quant_max)
-            steps.sub_(zero_point).mul_(scale)
-            if limit is not None:
-                steps.clamp_(-limit, limit)
-            if steps is not out:
-                out.copy_(steps)
-        return y
+    def forward(x: Tensor, qparams: QParams) -> tuple[Tensor, bool]:
+        return on_grid(x, qparams)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        x, ctx.qparams = inputs
-        ctx.save_for_backward(x)
+    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+        (x, qparams), (_, clipped) = inputs, output
+        # Where nothing clips, every gradient passes and x need not be kept.
+        ctx.qparams = qparams if clipped else None
+        if clipped:
+            ctx.save_for_backward(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        (x,), qparams = ctx.saved_tensors, ctx.qparams
-        inside = torch.empty(x.shape, dtype=torch.bool, device=x.device)
-        for values, out, scale, zero_point in blocks(x, inside, qparams):
-            codes = _steps(values, scale).add_(zero_point)
-            torch.logical_and(codes >= qparams.quant_min, codes <= qparams.quant_max, out=out)
-        return gradient * inside, None
+    def backward(ctx, gradient: Tensor, _: None):
+        if ctx.qparams is None:
+            return gradient, None
+        (x,) = ctx.saved_tensors
+        return where_inside(gradient, x, ctx.qparams), None
 
 
-def _steps(values: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
-    """round_half_even(values / scale), checked to be finite while the block is in cache."""
+def _codes(
+    values: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qparams: QParams,
+    out: Tensor | None = None,
+) -> tuple[Tensor, bool]:
+    """The codes of a block as floats, in range, and whether any clipped; checked to be finite."""
     values = values.to(_work_dtype(values.dtype))
-    # One sum is cheaper than isfinite(); only a suspicious one is looked at closely, because a sum
-    # of finite values may overflow too.
-    if not bool(torch.isfinite(values.sum())):
+    steps = torch.div(values, scale, out=out).round_().add_(zero_point)
+    low, high = (end.item() for end in torch.aminmax(steps))
+    # NaN and infinities pass through to the ends. A finite value may overflow here, too, and clips.
+    if not (math.isfinite(low) and math.isfinite(high)):
         check_finite(values)
-    return torch.div(values, scale, out=out).round_()
+    clips = low < qparams.quant_min or high > qparams.quant_max
+    return steps.clamp_(qparams.quant_min, qparams.quant_max) if clips else steps, clips
 
 
 def code_dtype(qparams: QParams) -> torch.dtype:

@@ -71,7 +71,8 @@ def blocks(x: Tensor, out: Tensor, qparams: QParams) -> Iterator[tuple]:
         scale, zero_point = scale.reshape(()), zero_point.reshape(())
     else:
         scale, zero_point = (_along_axis(p, x, qparams.axis) for p in (scale, zero_point))
-    rows = x.shape[0]
+    # Without a value there is no block, whatever the number of rows.
+    rows = x.shape[0] if x.numel() else 0
     on_cpu = x.device.type == "cpu"
     step = max(1, BLOCK_ELEMENTS * rows // max(1, x.numel())) if on_cpu else max(1, rows)
     for start in range(0, rows, step):

@@ -16,7 +16,9 @@ import math
 import torch
 from torch import Tensor
 
+from labkit.affine import on_grid, where_inside
 from labkit.checks import check_axis, check_tensor
+from labkit.qparams import QParams
 
 
 def learned_step(
@@ -43,20 +45,11 @@ def learned_step(
     ([0.5, 0.5], 0.8)
     """
     check_tensor(x)
-    if scale.numel() == 0 or not 0 < scale.detach().amin() <= scale.detach().amax() < math.inf:
-        raise ValueError(f"a step must be positive and finite, got {scale.detach()}")
-    try:
-        broadcasts = torch.broadcast_shapes(x.shape, scale.shape) == x.shape
-    except RuntimeError:
-        broadcasts = False
-    if not broadcasts:
-        raise ValueError(
-            f"steps of shape {tuple(scale.shape)} do not broadcast to x of shape "
-            f"{tuple(x.shape)}; give one step, or one a channel, e.g. of shape (channels, 1)"
-        )
-    shared = x.numel() // scale.numel() if elements is None else elements
-    y, _ = _LearnedStep.apply(x, scale, zero_point, quant_min, quant_max, max(shared, 1))
-    return y
+    grid = QParams(
+        scale.detach(), torch.as_tensor(zero_point).expand(scale.shape), quant_min, quant_max
+    )
+    shared = x.numel() // max(1, scale.numel()) if elements is None else elements
+    return _LearnedStep.apply(x, scale, grid, max(shared, 1))[0]
 
 
 def initial_step(x: Tensor, quant_max: int, axis: int | None = None) -> Tensor:
@@ -84,31 +77,37 @@ def initial_step(x: Tensor, quant_max: int, axis: int | None = None) -> Tensor:
 
 
 class _LearnedStep(torch.autograd.Function):
-    """Equations 1 to 3; every pass works in place on as few large tensors as there can be."""
+    """Equations 1 to 3."""
 
     @staticmethod
-    def forward(x, scale, zero_point, quant_min, quant_max, elements):
-        y = (x / scale).round_().add_(zero_point)
-        clamped = y.clamp(quant_min, quant_max)
-        inside = clamped == y
-        return torch.sub(clamped, zero_point, out=y).mul_(scale), inside
+    def forward(x: Tensor, scale: Tensor, grid: QParams, elements: int) -> tuple[Tensor, bool]:
+        return on_grid(x, grid)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, scale, zero_point, _, quant_max, elements = inputs
-        y, inside = output
-        ctx.mark_non_differentiable(inside)
-        ctx.save_for_backward(x, scale, y, inside)
-        positive = torch.as_tensor(quant_max - zero_point, dtype=scale.dtype).clamp(min=1)
-        ctx.factor = (elements * positive).rsqrt()
+    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+        (x, scale, ctx.grid, ctx.elements), (y, ctx.clipped) = inputs, output
+        ctx.save_for_backward(x, scale, y)
 
     @staticmethod
-    def backward(ctx, gradient, _):
-        x, scale, y, inside = ctx.saved_tensors
-        for_x = gradient * inside
-        for_scale = None
-        if ctx.needs_input_grad[1]:
-            # Inside, x' / s - x / s; where x clips, only x' / s.
-            change = (y - x * inside).mul_(gradient)
-            for_scale = change.sum_to_size(scale.shape) / scale * ctx.factor
-        return for_x if ctx.needs_input_grad[0] else None, for_scale, None, None, None, None
+    def backward(ctx, gradient: Tensor, _: None):
+        x, scale, y = ctx.saved_tensors
+        grid = ctx.grid
+        for_x = where_inside(gradient, x, grid) if ctx.clipped else gradient
+        if not ctx.needs_input_grad[1]:
+            return for_x, None, None, None
+        # Summed over all that share a step: inside (x' - x) / s, and x' / s where x clips.
+        change = _summed(for_x, y - x, scale.shape)
+        if ctx.clipped:
+            change = change + _summed(gradient - for_x, y, scale.shape)
+        positive = (grid.quant_max - grid.zero_point).clamp(min=1)
+        return for_x, change / scale * (ctx.elements * positive).rsqrt(), None, None
+
+
+def _summed(a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
+    """The sum of a · b over everything but the dimensions of `shape` that are not 1."""
+    if math.prod(shape) == 1:
+        return torch.dot(a.flatten(), b.flatten()).reshape(shape)
+    if shape[0] == math.prod(shape) == len(a):
+        # Row by row: one pass over both and no other large tensor.
+        return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(a), -1, 1)).reshape(shape)
+    return (a * b).sum_to_size(shape)

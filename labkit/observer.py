@@ -58,7 +58,7 @@ class Observer:
         rows = x.reshape(1, -1) if self.axis is None else x.movedim(self.axis, 0).flatten(1)
         if rows.ndim == 1:
             rows = rows[:, None]
-        low, high = (end.cpu().double() for end in torch.aminmax(rows, dim=1))
+        low, high = (end.cpu().double() for end in _ends(rows))
         # NaN and infinities pass through to the ends.
         if not bool((low.isfinite() & high.isfinite()).all()):
             check_finite(x)
@@ -122,6 +122,15 @@ class Observer:
                 "an axis that is not the batch"
             )
         return shape
+
+
+def _ends(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value of each row."""
+    # Along a dimension, aminmax takes ten times as long as these.
+    if len(rows) == 1:
+        low, high = torch.aminmax(rows)
+        return low.reshape(1), high.reshape(1)
+    return rows.amin(1), rows.amax(1)
 
 
 def check_fraction(name: str, value: float, largest: float) -> float:

@@ -6,6 +6,7 @@ the last dimension.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -65,11 +66,14 @@ class QParams:
                 f"scale has shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}; "
                 "they must be the same"
             )
-        if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+        # By the smallest and the largest, as this runs at every step of a training; NaN is neither.
+        smallest, largest = _ends(scale, 1.0)
+        if not 0 < smallest <= largest < math.inf:
             raise ValueError(f"scale must be positive and finite in float32, got {self.scale}")
-        if not bool((zero_point == zero_point.round()).all()):
+        if not torch.equal(zero_point, zero_point.round()):
             raise ValueError(f"zero_point must be an integer, got {self.zero_point}")
-        if not bool(((zero_point >= quant_min) & (zero_point <= quant_max)).all()):
+        smallest, largest = _ends(zero_point, quant_min)
+        if not quant_min <= smallest <= largest <= quant_max:
             raise ValueError(
                 f"zero_point must lie in the code range {quant_min}..{quant_max}, "
                 f"got {self.zero_point}"
@@ -186,24 +190,19 @@ def qparams_from_range(
             f"minimum has shape {tuple(low.shape)} and maximum {tuple(high.shape)}; "
             "they must be the same"
         )
-    check_finite(low)
-    check_finite(high)
-    if bool((torch.maximum(low.abs(), high.abs()) > FLOAT32.max).any()):
-        raise ValueError(
-            f"the values must fit in float32 (at most {FLOAT32.max:.3g}), because scales are "
-            f"stored as float32; got a range of {low.min():.3g} to {high.max():.3g}"
-        )
-    if bool((low > high).any()):
-        raise ValueError(f"the minimum must not exceed the maximum, got {minimum} and {maximum}")
+    # NaN fails every comparison, so that one look is enough where all is well.
+    if not bool(((low >= -FLOAT32.max) & (low <= high) & (high <= FLOAT32.max)).all()):
+        _refuse_range(low, high)
     low, high = low.clamp(max=0), high.clamp(min=0)
 
     if symmetric:
         amax, half = torch.maximum(-low, high), 2 ** (bits - 1)
-        scale = {
-            "restricted": amax / (half - 1),
-            "full": amax / ((quant_max - quant_min) / 2),
-            "no_clip": torch.maximum(-low / half, high / (half - 1)),
-        }[scale_rule]
+        if scale_rule == "restricted":
+            scale = amax / (half - 1)
+        elif scale_rule == "full":
+            scale = amax / ((quant_max - quant_min) / 2)
+        else:
+            scale = torch.maximum(-low / half, high / (half - 1))
         zero_point = torch.full_like(scale, 0 if signed else half)
     else:
         scale = (high - low) / (quant_max - quant_min)
@@ -213,6 +212,26 @@ def qparams_from_range(
         zero_point = (quant_min + below_zero).round().clamp(quant_min, quant_max)
     scale, zero_point = stored_scale(scale).to(device), zero_point.to(torch.int32).to(device)
     return QParams(scale, zero_point, quant_min, quant_max, axis, group_size)
+
+
+def _ends(x: Tensor, of_none: float) -> tuple[float, float]:
+    """The smallest and the largest value; of an empty tensor as given."""
+    if x.numel() == 0:
+        return of_none, of_none
+    low, high = torch.aminmax(x)
+    return low.item(), high.item()
+
+
+def _refuse_range(low: Tensor, high: Tensor) -> None:
+    """Say what is wrong with a range."""
+    check_finite(low)
+    check_finite(high)
+    if bool((torch.maximum(low.abs(), high.abs()) > FLOAT32.max).any()):
+        raise ValueError(
+            f"the values must fit in float32 (at most {FLOAT32.max:.3g}), because scales are "
+            f"stored as float32; got a range of {low.min():.3g} to {high.max():.3g}"
+        )
+    raise ValueError(f"the minimum must not exceed the maximum, got {low} and {high}")
 
 
 def _check_granularity(axis: int | None, group_size: int | None) -> None:
@@ -244,6 +263,8 @@ def stored_scale(scale: Tensor) -> Tensor:
     tensor([0.5000, 1.0000])
     """
     rounded = scale.to(torch.float32)
+    if rounded.numel() and rounded.min() >= FLOAT32.tiny:
+        return rounded
     up = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
     rounded = torch.where((rounded < FLOAT32.tiny) & (rounded.double() < scale), up, rounded)
     return torch.where(rounded > 0, rounded, 1.0)
