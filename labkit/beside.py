@@ -170,10 +170,12 @@ def _pairs(model: nn.Module, quantized: nn.Module) -> dict[str, tuple[nn.Module,
             )
         for what in ("weight_shape", *layer.geometry):
             ours = getattr(layer, what)
-            theirs = original.weight.shape if what == "weight_shape" else getattr(original, what)
+            theirs = (
+                tuple(original.weight.shape) if what == "weight_shape" else getattr(original, what)
+            )
             if theirs != ours:
                 raise ValueError(
-                    f"layer {name!r} has the {what} {ours}, in the float model {tuple(theirs)}; "
+                    f"layer {name!r} has the {what} {ours}, in the float model {theirs}; "
                     "give the model that quantize_model got"
                 )
     return {

@@ -134,6 +134,7 @@ def quantize_model(
     quantized = _with_quantized_layers(work, widths, grids, inputs)
     before = notes(model)
     quantized.quantization_notes = {
+        **before,
         "method": method,
         "attention": before["attention"] + attention,
         "folded": before["folded"]
