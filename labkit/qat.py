@@ -108,7 +108,8 @@ def train_quantized(
                 if mean is None:
                     ended = "stopped"
                     break
-                model.eval()
+                # The grids too: what is validated must not move the ranges that were trained for.
+                training.trained.eval()
                 record = EpochRecord(len(progress.history) + 1, mean, measured(validate, model))
                 progress.note(record, training.trained)
                 if after_epoch is not None:
@@ -160,7 +161,7 @@ class _Training:
 
     def epoch(self, number: int) -> float | None:
         """Run through the data once; return the mean loss of a sample, None when stopped."""
-        self.model.train()
+        self.trained.train()
         for module in self.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()

@@ -157,3 +157,16 @@ def test_a_layer_that_is_called_by_name_is_watched_too():
     data = [(torch.linspace(0, 3, 8).reshape(2, 4), torch.tensor([0, 1]))]
     trained = train_quantized(CalledByName(), {"fc": chooser(4)}, data, 1)
     assert trained.input_grids["fc"].scale.item() == pytest.approx(3 / 255)
+
+
+def test_what_is_validated_does_not_move_the_ranges_that_were_trained_for():
+    def inputs_after(validate):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+        batches = [(torch.rand(8, 4), torch.randint(0, 2, (8,))) for _ in range(3)]
+        choose = dict.fromkeys(("0", "2"), lambda w: choose_qparams(w, 4))
+        return train_quantized(net, choose, batches, 2, validate=validate).input_grids
+
+    plain = inputs_after(None)
+    watched = inputs_after(lambda model: model(100 * torch.ones(5, 4)).sum().item())
+    assert all(torch.equal(plain[name].scale, watched[name].scale) for name in plain)
