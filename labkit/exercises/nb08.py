@@ -9,7 +9,7 @@ from labkit.exercises import cases08, wrong08
 from labkit.exercises.core import Exercise
 
 
-def straight_through(
+def straight_through_gradient(
     gradient: Tensor, w: Tensor, scale: float, quant_min: int, quant_max: int
 ) -> Tensor:
     """dL/dw from gradient = dL/dQ(w); all of the shape of w, the zero point is 0."""
@@ -58,7 +58,7 @@ EXERCISES = (
             "quant_max))",
         ),
         cases=cases08.straight_cases,
-        solution=straight_through,
+        solution=straight_through_gradient,
         praise="That is all of it: one comparison, and rounding can be trained through.",
         wrong=wrong08.STRAIGHT,
     ),
