@@ -38,7 +38,7 @@ from labkit.explorers.scene import (
 )
 from labkit.mixed import allocate_bits, allocate_uniformly, pareto_front, widths_of
 
-BUDGETS = (9_700, 10_000, 10_600, 12_500)
+BUDGETS = (9_700, 10_000, 10_600)
 MOST_BYTES = 16_000
 _RIGHT = 13_250
 _LEAST_PERCENT = 20

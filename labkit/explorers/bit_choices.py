@@ -19,6 +19,7 @@ from labkit.evaluate import Accuracy
 from labkit.hessian import hessian_sensitivity
 from labkit.quantize import quantize_model
 from labkit.sensitivity import Sensitivity, measure_sensitivity
+from labkit.threads import one_thread
 from labkit.zoo import MnistCNN, mnist_cnn
 
 LAYERS = ("conv1", "depthwise", "pointwise", "conv4", "fc")
@@ -64,6 +65,7 @@ class Read:
 
 
 @lru_cache(maxsize=4096)
+@one_thread()
 def read(widths: Widths = IN_FLOAT, images: str = "practice") -> Read:
     """Let the network with these widths read a set of images; asked again, it is free.
 
@@ -87,6 +89,7 @@ def only(name: str, width: int) -> Widths:
 
 
 @cache
+@one_thread()
 def measured() -> Sensitivity:
     """What each layer costs by itself, in loss on the practice images, the others in float.
 
@@ -104,6 +107,7 @@ def measured() -> Sensitivity:
 
 
 @cache
+@one_thread()
 def predicted() -> Sensitivity:
     """The fast stand-in: the diagonal of the Hessian times the squared rounding errors, halved.
 

@@ -79,8 +79,8 @@ def controls() -> dict[str, Any]:
 def scene(state: State) -> Scene:
     """Draw predicted loss and measured accuracy over the budget, and the two choices at it.
 
-    >>> scene(State(9_000)).readout("exact").unit
-    ''
+    >>> scene(State(9_000)).readout("exact, test").value
+    '37.5'
     """
     exact, other = solver(state.budget), greedy(state.budget)
     here, there = read(exact, "test"), read(other, "test")
@@ -89,8 +89,8 @@ def scene(state: State) -> Scene:
         f"{state.budget:,} bytes, spent exactly and greedily",
         [[_predicted(state), _measured(state)], _table(state)],
         readouts=[
-            Readout("exact", f"{predicted_loss(exact):.3f}", "", "computed", "good"),
-            Readout("greedy", f"{predicted_loss(other):.3f}", "", "computed", "error"),
+            Readout("sum, exact", f"{predicted_loss(exact):.3f}", "", "computed", "good"),
+            Readout("sum, greedy", f"{predicted_loss(other):.3f}", "", "computed", "error"),
             Readout("exact, test", f"{here.percent:.1f}", "%", "measured", "good"),
             Readout("greedy, test", f"{there.percent:.1f}", "%", "measured", "error"),
         ],
@@ -134,7 +134,7 @@ def _predicted(state: State) -> Plot:
     marks: list[Mark] = [
         Rule(state.budget, role="range"),
         Steps(budgets, [predicted_loss(greedy(b)) for b in BUDGETS], "error", "greedy", width=2),
-        Steps(edges, [losses[i] for i in near], "good", "exact: the front", width=2),
+        Steps(edges, [losses[i] for i in near], "good", "exact", width=2),
         *_same_bits(lambda widths: predicted_loss(widths)),
         Points([state.budget], [predicted_loss(greedy(state.budget))], "error", size=6),
         Points([state.budget], [predicted_loss(solver(state.budget))], "good", size=6),
@@ -156,7 +156,7 @@ def _measured(state: State) -> Plot:
         marks.append(Line(at, [100 * now.low, 100 * now.high], role, width=3))
         marks.append(Points([state.budget], [100 * now.value], role, size=6))
     marks += _same_bits(lambda widths: read(widths, "test").percent)
-    y = Axis("right answers", 50, 102, "%")
+    y = Axis("right answers", 30, 102, "%")
     return Plot(marks, _BYTES, y, "all together, on 1000 test images (measured)", height=290)
 
 
@@ -164,7 +164,7 @@ def _same_bits(height: Any) -> list[Mark]:
     same = [(width,) * len(LAYERS) for width in WIDTHS]
     same = [widths for widths in same if bytes_of(widths) <= LARGEST]
     x, y = [bytes_of(widths) for widths in same], [height(widths) for widths in same]
-    return [Points(x, y, "range", "same bits", 6, True, [f"{w[0]} bits everywhere" for w in same])]
+    return [Points(x, y, "range", "same", 6, True, [f"{w[0]} bits everywhere" for w in same])]
 
 
 def _table(state: State) -> Plot:

@@ -18,6 +18,7 @@ from labkit.explorers.panel import Panel, choice, int_slider
 from labkit.explorers.parts import NETWORKS, Network, network
 from labkit.explorers.scene import Axis, Bars, Mark, Plot, Points, Readout, Rule, Scene, Steps
 from labkit.mixed import allocate_bits
+from labkit.threads import one_thread
 
 SHARE = 0.2
 DRAWS = 60
@@ -43,24 +44,23 @@ class State:
 
 
 @cache
+@one_thread()
 def damage(name: str) -> np.ndarray:
-    """What fewer bits cost each part by itself, the others in float, on the first set of images.
+    """What the low width costs each part by itself, the others in float, on the first images.
 
-    (parts, 2): at the high and at the low width, as a loss.
+    (parts,), a loss; a negative one means that rounding happened to help.
     """
     net = network(name)
-    float_loss = net.loss({})
-    widths = (net.high, net.low)
-    rows = [[net.loss({part: width}) - float_loss for width in widths] for part in net.parts]
-    return np.array(rows)
+    whole = net.loss({})
+    return np.array([net.loss({part: net.low}) - whole for part in net.parts])
 
 
 @cache
 def chosen(name: str, way: str, draw: int = 1) -> frozenset[str]:
     """The parts that get the higher width; together at most 20 % of the weights.
 
-    "sensitive": those that spare most damage in sum, exact; "insensitive": the least, where the
-    others would have needed them; "random": in a random order, each taken if it still fits.
+    "sensitive": those that spare most damage in sum, exact; "insensitive": in the order of the
+    damage for each weight, the least first; "random": in a random order; each taken if it fits.
     Raises ValueError for another way.
 
     >>> chosen("digits", "random", 1) == chosen("digits", "random", 2)
@@ -70,13 +70,13 @@ def chosen(name: str, way: str, draw: int = 1) -> frozenset[str]:
     weights = np.array(list(net.parts.values()))
     budget = int(SHARE * weights.sum())
     if way == "sensitive":
-        # Option 0 is the higher width and uses the part's weights, option 1 uses nothing.
-        use = np.stack([weights, 0 * weights], axis=1)
-        picked = allocate_bits(damage(name), [("weights", use, budget)]) == 0
+        # Option 0, the low width, costs the damage; option 1 spares it and takes weights.
+        cost = np.stack([damage(name), 0 * damage(name)], axis=1)
+        use = np.stack([0 * weights, weights], axis=1)
+        picked = allocate_bits(cost, [("weights", use, budget)]) == 1
         return frozenset(part for part, yes in zip(net.parts, picked, strict=True) if yes)
     if way == "insensitive":
-        spared = damage(name)[:, 1] - damage(name)[:, 0]
-        order = (spared / weights).argsort()
+        order = (damage(name) / weights).argsort()
     elif way == "random":
         order = np.random.default_rng(draw).permutation(len(weights))
     else:
@@ -90,6 +90,7 @@ def chosen(name: str, way: str, draw: int = 1) -> frozenset[str]:
 
 
 @cache
+@one_thread()
 def quality(name: str, parts: frozenset[str]) -> float:
     """Quality on the second set of images when these parts have the higher width, the others not.
 
@@ -173,14 +174,14 @@ def _lines(net: Network, state: State, parts: frozenset[str]) -> list[str]:
 def _parts(net: Network, name: str, parts: frozenset[str]) -> Plot:
     """The damage at the low width, as the root, so that small ones show."""
     marks: list[Mark] = []
-    losses = damage(name)[:, 1].clip(min=0)
+    losses = damage(name).clip(min=0)
     for role, label, mine in (
         ("quantized", f"{net.high} bits", True),
         ("range", f"{net.low} bits", False),
     ):
         at = [i for i, part in enumerate(net.parts) if (part in parts) == mine]
         tips = [
-            f"{part}: {net.parts[part]:,} weights\nloss {short(float(damage(name)[i, 1]), 2)}"
+            f"{part}: {net.parts[part]:,} weights\nloss {short(float(damage(name)[i]), 2)}"
             for i, part in enumerate(net.parts)
             if i in at
         ]
