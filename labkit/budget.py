@@ -48,6 +48,17 @@ class Limit:
         """The smallest possible sum, each layer on its own."""
         return self.total(self.use.argmin(axis=1))
 
+    @property
+    def excess(self) -> np.ndarray:
+        """What each option uses beyond the least of its row: (rows, options)."""
+        return self.use - self.use.min(axis=1, keepdims=True)
+
+    @property
+    def leeway(self) -> float:
+        """What is left to spend when every row uses its least, and what rounding may hide."""
+        rounding = len(self.use) * _EPS * np.abs(self.use).max(axis=1).sum()
+        return max(self.budget - self.least, 0.0) + float(rounding)
+
     def _chosen(self, choice: ArrayLike) -> np.ndarray:
         return self.use[np.arange(len(self.use)), np.asarray(choice)]
 

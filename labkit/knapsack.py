@@ -1,9 +1,10 @@
 """The exact optimum of an allocation problem: a multiple-choice knapsack, solved by HiGHS.
 
-HiGHS computes with tolerances, 1e-6 in every limit and in the cost. Three things make its answer
-exact: numbers are scaled to about 2²⁰ first, an answer that breaks a limit after all is forbidden
-and the next best asked for, and options that alone cost more than a whole answer are dropped, so
-that one huge number cannot hide the differences between small ones.
+Most problems are solved sooner by a search near their linear bound (`labkit.near_bound`); what that
+gives up goes to HiGHS, which computes with tolerances, 1e-6 in every limit and in the cost. Three
+things make its answer exact: numbers are scaled to about 2²⁰ first, an answer that breaks a limit
+after all is forbidden and the next best asked for, and options that alone cost more than a whole
+answer are dropped, so that one huge number cannot hide the differences between small ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
-from labkit.budget import Limit, Problem
+from labkit.budget import Problem
+from labkit.near_bound import search
 
 # Near the largest coefficients that HiGHS likes; its tolerance is then 1e-12 of the leeway.
 _EXPONENT = 20
@@ -37,9 +39,12 @@ def solve(problem: Problem) -> np.ndarray | None:
     least = [limit.use.argmin(axis=1) for limit in problem.limits]
     if not all(limit.fits(choice) for limit, choice in zip(problem.limits, least, strict=True)):
         return None
+    choice = search(problem)
+    if choice is not None:
+        return choice
     allowed = np.ones(problem.cost.shape, dtype=bool)
     for limit in problem.limits:
-        allowed &= _excess(limit) <= _leeway(limit)
+        allowed &= limit.excess <= limit.leeway
     if not allowed.any(axis=1).all():
         return None
     while True:
@@ -60,7 +65,7 @@ def _best_of(allowed: np.ndarray, dear: np.ndarray, problem: Problem) -> np.ndar
     one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
     constraints = [LinearConstraint(one_each, 1, 1)]
     for limit in problem.limits:
-        leeway, excess = _leeway(limit), _excess(limit)[rows, options]
+        leeway, excess = limit.leeway, limit.excess[rows, options]
         if leeway < math.inf and excess.max() > 0:
             shift = _shift(leeway or excess.max())
             constraints.append(
@@ -91,17 +96,6 @@ def _run(cost: np.ndarray, constraints: list[LinearConstraint]) -> OptimizeResul
             constraints=constraints,
             options={"mip_rel_gap": 0},
         )
-
-
-def _excess(limit: Limit) -> np.ndarray:
-    """What each option uses beyond the least of its row."""
-    return limit.use - limit.use.min(axis=1, keepdims=True)
-
-
-def _leeway(limit: Limit) -> float:
-    """What is left to spend when every row uses its least, and what rounding may hide."""
-    rounding = len(limit.use) * np.finfo(np.float64).eps * np.abs(limit.use).max(axis=1).sum()
-    return max(limit.budget - limit.least, 0.0) + float(rounding)
 
 
 def _shift(largest: float) -> int:

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labkit.knapsack import c_flush
+from labkit import knapsack
 from labkit.mixed import (
     Sensitivity,
     allocate_bits,
@@ -53,10 +53,18 @@ def whole_problem(rng, limits=2):
     return cost, list(zip(uses, budgets, strict=True))
 
 
-def test_the_choice_is_the_best_of_all_on_hundreds_of_small_problems():
+@pytest.fixture(params=["near the bound first", "HiGHS alone"])
+def way(request, monkeypatch):
+    """Both ways to the optimum: small problems would never get to HiGHS."""
+    if request.param == "HiGHS alone":
+        monkeypatch.setattr(knapsack, "search", lambda problem: None)
+    return request.param
+
+
+def test_the_choice_is_the_best_of_all_on_hundreds_of_small_problems(way):
     rng = np.random.default_rng(0)
     solved = infeasible = 0
-    for _ in range(400):
+    for _ in range(300):
         cost, limits = whole_problem(rng, limits=rng.integers(0, 4))
         wanted = brute_force(cost, limits)
         if wanted is None:
@@ -68,7 +76,7 @@ def test_the_choice_is_the_best_of_all_on_hundreds_of_small_problems():
         choice = allocate_bits(cost, limits)
         assert total(cost, choice) == wanted
         assert all(total(use, choice) <= budget for use, budget in limits)
-    assert solved > 200 and infeasible > 20
+    assert solved > 150 and infeasible > 15
 
 
 def test_ties_are_kept_and_the_choice_is_the_best_among_those_that_do():
@@ -85,7 +93,8 @@ def test_ties_are_kept_and_the_choice_is_the_best_among_those_that_do():
         assert total(cost, choice) == wanted and len({choice[layer] for layer in ties[0]}) <= 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
+@pytest.mark.parametrize("alone", [False, True])
 @given(
     arrays(np.float64, (3, 4), elements=st.floats(-1, 1)),
     arrays(np.float64, (3, 4), elements=st.floats(0, 1)),
@@ -93,7 +102,9 @@ def test_ties_are_kept_and_the_choice_is_the_best_among_those_that_do():
     st.integers(-300, 300),
     st.floats(0, 1),
 )
-def test_any_scale_of_cost_and_use_gives_the_optimum(cost, use, cost_scale, use_scale, share):
+def test_any_scale_of_cost_and_use_gives_the_optimum(
+    alone, cost, use, cost_scale, use_scale, share
+):
     cost, use = np.ldexp(cost, cost_scale), np.ldexp(use, use_scale)
     budget = use.min(1).sum() + share * (use.max(1) - use.min(1)).sum()
     # Where rounding decides what fits, there are two right answers.
@@ -101,14 +112,17 @@ def test_any_scale_of_cost_and_use_gives_the_optimum(cost, use, cost_scale, use_
     assume(not ((np.abs(sums - budget) <= 1e-15 * budget) & (sums > budget)).any())
     wanted = brute_force(cost, [(use, budget * (1 + 1e-15))])
     assume(wanted is not None)
-    choice = allocate_bits(cost, [(use, budget)])
+    with pytest.MonkeyPatch.context() as patch:
+        if alone:
+            patch.setattr(knapsack, "search", lambda problem: None)
+        choice = allocate_bits(cost, [(use, budget)])
     spread = wanted - cost.min(1).sum()
     tiny = 1e-15 * np.abs(cost).sum()
     assert wanted - tiny <= total(cost, choice) <= wanted + 1e-10 * spread + tiny
     assert total(use, choice) <= budget * (1 + 2e-15)
 
 
-def test_one_huge_cost_does_not_hide_the_small_ones():
+def test_one_huge_cost_does_not_hide_the_small_ones(way):
     # 1e15 marks what must not be taken; the others differ by a millionth of a millionth.
     cost = [[1e15, 3e-12, 1e-12], [1e15, 2e-12, 1e-12], [1e15, 5e-12, 1e-12]]
     use = [[1, 2, 3]] * 3
@@ -116,7 +130,7 @@ def test_one_huge_cost_does_not_hide_the_small_ones():
     assert allocate_bits(cost, [(use, 7)]).tolist() == [1, 1, 2]
 
 
-def test_whole_numbers_are_held_to_the_last_byte():
+def test_whole_numbers_are_held_to_the_last_byte(way):
     rng = np.random.default_rng(3)
     for _ in range(20):
         sizes = rng.integers(10**9, 10**10, (4, 3))
@@ -130,7 +144,7 @@ def test_whole_numbers_are_held_to_the_last_byte():
                 assert math.isclose(total(cost, choice), wanted, rel_tol=1e-12)
 
 
-def test_seconds_that_add_up_on_paper_fit():
+def test_seconds_that_add_up_on_paper_fit(way):
     # In floats 0.1 + 0.2 is more than 0.3.
     use = [[0.1, 0.9], [0.2, 0.9]]
     assert allocate_bits([[0, 9], [0, 9]], [(use, 0.3)]).tolist() == [0, 0]
@@ -138,9 +152,9 @@ def test_seconds_that_add_up_on_paper_fit():
         allocate_bits([[0, 9], [0, 9]], [(use, 0.3 - 1e-12)])
 
 
-def test_the_budget_of_any_choice_admits_that_choice():
+def test_the_budget_of_any_choice_admits_that_choice(way):
     rng = np.random.default_rng(4)
-    for _ in range(50):
+    for _ in range(20):
         use = rng.random((12, 3))
         picks = rng.integers(0, 3, 12)
         cost = np.ones((12, 3))
@@ -149,13 +163,13 @@ def test_the_budget_of_any_choice_admits_that_choice():
             assert allocate_bits(cost, [(use, budget)]).tolist() == picks.tolist()
 
 
-def test_without_limits_each_layer_takes_its_cheapest_option():
+def test_without_limits_each_layer_takes_its_cheapest_option(way):
     cost = np.random.default_rng(5).normal(size=(30, 6))
     for limits in ([], [(np.ones((30, 6)), math.inf)]):
         assert allocate_bits(cost, limits).tolist() == cost.argmin(1).tolist()
 
 
-def test_the_same_choice_every_time_where_several_are_best():
+def test_the_same_choice_every_time_where_several_are_best(way):
     cost, use = np.zeros((6, 4)), np.tile([1, 2, 3, 4], (6, 1))
     first = allocate_bits(cost, [(use, 15)])
     assert all((allocate_bits(cost, [(use, 15)]) == first).all() for _ in range(3))
@@ -298,24 +312,44 @@ def test_uniform_is_the_cheapest_single_option_that_fits():
         assert total(cost, allocate_bits(cost, limits)) <= total(cost, choice)
 
 
-def test_two_hundred_layers_under_two_limits_are_solved_quickly_and_rightly():
-    rng = np.random.default_rng(0)
+def network_problem(seed, limits=2):
+    """200 layers × 7 widths, under limits that leave half of what the widest would use."""
+    rng = np.random.default_rng(seed)
     bits = np.arange(2, 9)
-    weights = 10 ** rng.uniform(3, 6, (200, 1))
-    size, seconds = np.round(weights * bits / 8), weights * (3 + bits) * rng.uniform(1, 2, (200, 1))
-    cost = rng.random((200, 1)) * 4.0 ** (2 - bits)
-    limits = [(use, use.min(1).sum() + 0.5 * np.ptp(use, axis=1).sum()) for use in (size, seconds)]
+    uses = [rng.random((200, 1)) * bits * rng.uniform(0.9, 1.1, (200, 7)) for _ in range(limits)]
+    cost = rng.random((200, 1)) * 4.0**-bits
+    return cost, [(use, use.min(1).sum() + 0.5 * np.ptp(use, axis=1).sum()) for use in uses]
+
+
+def test_two_hundred_layers_under_two_limits_are_solved_quickly_and_rightly():
+    cost, limits = network_problem(0)
     start = time.process_time()
     choice = allocate_bits(cost, limits)
-    # A second on a quiet machine; here only what a change of method would break.
-    assert time.process_time() - start < 10
+    # 0.03 s on a quiet machine.
+    assert time.process_time() - start < 1
     assert all(total(use, choice) <= budget for use, budget in limits)
     assert total(cost, choice) <= total(cost, allocate_greedily(cost, limits))
-    assert total(cost, choice) <= total(cost, allocate_uniformly(cost, limits))
 
 
-def test_nothing_is_printed_not_even_from_c(capfd):
+@pytest.mark.parametrize("seed", range(3))
+def test_both_ways_agree_on_two_hundred_layers(seed, monkeypatch):
+    cost, limits = network_problem(seed)
+    near = allocate_bits(cost, limits)
+    monkeypatch.setattr(knapsack, "search", lambda problem: None)
+    assert math.isclose(total(cost, near), total(cost, allocate_bits(cost, limits)), rel_tol=1e-11)
+
+
+def test_layers_that_are_all_alike_are_no_trouble():
+    # As many equal optima as ways to distribute the widths.
+    cost, use = np.tile([9.0, 4.0, 1.0], (200, 1)), np.tile([1, 2, 3], (200, 1))
+    # 137 upgrades, each of the first kind (gains 5) before any of the second (gains 3).
+    choice = allocate_bits(cost, [("bytes", use, 337), ("seconds", use * 0.1, 40)])
+    assert total(cost, choice) == 200 * 9 - 137 * 5
+
+
+def test_nothing_is_printed_not_even_from_c(capfd, monkeypatch):
     # This problem makes HiGHS print a line of its own, past sys.stdout.
+    monkeypatch.setattr(knapsack, "search", lambda problem: None)
     g = np.random.default_rng(0)
     bits, n = np.arange(2, 9), 10 ** g.uniform(3, 6, (200, 1))
     size = np.round(n * bits / 8)
@@ -325,7 +359,7 @@ def test_nothing_is_printed_not_even_from_c(capfd):
     cost *= g.uniform(0.8, 1.2, (200, 7))
     uses = (size, seconds)
     allocate_bits(cost, [(u, u.min(1).sum() + 0.3 * np.ptp(u, axis=1).sum()) for u in uses])
-    flush = c_flush()
+    flush = knapsack.c_flush()
     if flush is not None:
         flush(None)
     assert capfd.readouterr().out == ""
