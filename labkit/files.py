@@ -58,7 +58,7 @@ def save(model: nn.Module, path: Path | str) -> None:
     # Copies: tensors that share memory cannot be written side by side.
     tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
     recipe = {"format": FORMAT, "version": VERSION, **recipe_of(model), "ties": ties}
-    recipe["sha256"] = _checksum(recipe, tensors)
+    recipe["sha256"] = checksum(recipe, tensors)
     replace_file(path, bytes_from_tensors(tensors, metadata={_ENTRY: _json(recipe)}))
 
 
@@ -141,13 +141,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "load it with the labkit that wrote it, or a newer one"
         )
     expected = recipe.pop("sha256", None)
-    if _checksum(recipe, tensors) != expected:
+    if checksum(recipe, tensors) != expected:
         raise ValueError(f"{path} is damaged: its checksum does not fit its content")
     return recipe, tensors
 
 
-def _checksum(recipe: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Over all that is stored, in an order of its own: name, dtype, shape and bytes."""
+def checksum(recipe: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return a sha256 over all that is stored, in an order of its own: name, dtype, shape, bytes.
+
+    >>> checksum({}, {"a": torch.zeros(2)}) == checksum({}, {"a": torch.zeros(1, 2)})
+    False
+    """
     digest = hashlib.sha256(_json(recipe).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(_json([name, str(tensor.dtype), list(tensor.shape)]).encode())

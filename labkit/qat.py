@@ -15,7 +15,7 @@ Sources: Bengio et al. 2013 (straight-through estimator); Jacob et al. 2018, sec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -25,9 +25,16 @@ from torch.nn.utils import parametrize
 
 from labkit.checks import check_bits, check_whole
 from labkit.evaluate import Accuracy, measured
-from labkit.qat_checkpoint import Progress, fingerprint, read_checkpoint, write_checkpoint
+from labkit.qat_checkpoint import (
+    Progress,
+    check_place,
+    fingerprint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from labkit.qat_grids import STEP_RULES, Chooser, Grids, fake_quantized
 from labkit.qat_records import BatchRecord, EpochRecord, Trained
+from labkit.qparams import QParams
 
 __all__ = ["STEP_RULES", "BatchRecord", "EpochRecord", "Trained", "train_quantized"]
 
@@ -84,7 +91,10 @@ def train_quantized(
     """
     _check(model, choose, num_epochs, step_rule, activation_bits, learning_rate, max_norm)
     _check_patience(validate, patience)
+    check_loader(train_loader, num_epochs)
     path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        check_place(path)
     with fake_quantized(model, choose, activation_bits, step_rule) as grids:
         try:
             training = _Training(model, grids, train_loader, num_epochs, loss, learning_rate)
@@ -92,9 +102,9 @@ def train_quantized(
             progress = Progress()
             if path is not None:
                 facts = _facts(choose, num_epochs, step_rule, activation_bits, learning_rate)
-                recipe = fingerprint(
-                    training.trained, {**facts, "max_norm": max_norm, "patience": patience}
-                )
+                facts["max_norm"] = None if max_norm is None else float(max_norm)
+                facts["patience"] = None if patience is None else int(patience)
+                recipe = fingerprint(training.trained, facts, _weight_grids(model, grids).values())
                 if path.exists():
                     progress = read_checkpoint(
                         path, recipe, training.trained, training.optimizer, train_loader
@@ -122,12 +132,32 @@ def train_quantized(
                 training.trained.load_state_dict(progress.best)
         finally:
             model.eval()
-        weights = {
-            name: grid.qparams(model.get_submodule(name).parametrizations.weight.original)
-            for name, grid in grids.weights.items()
-        }
+        weights = _weight_grids(model, grids)
         inputs = {name: grid.qparams() for name, grid in grids.inputs.items()}
     return Trained(weights, inputs, tuple(progress.history), ended)
+
+
+def check_loader(train_loader: Iterable, runs: int) -> None:
+    """Raise ValueError for data that cannot be run through as often as it has to be.
+
+    >>> check_loader(iter([]), 2)
+    Traceback (most recent call last):
+    ...
+    ValueError: train_loader is run through 2 times, and a list_iterator is used up after the ...
+    """
+    if runs > 1 and isinstance(train_loader, Iterator):
+        raise ValueError(
+            f"train_loader is run through {runs} times, and a {type(train_loader).__name__} is "
+            "used up after the first; give a list of batches or a DataLoader"
+        )
+
+
+def _weight_grids(model: nn.Module, grids: Grids) -> dict[str, QParams]:
+    """The grids that the weights have now, by layer."""
+    return {
+        name: grid.qparams(model.get_submodule(name).parametrizations.weight.original)
+        for name, grid in grids.weights.items()
+    }
 
 
 class _Training:
@@ -233,6 +263,10 @@ def _check(
         )
     if step_rule not in STEP_RULES:
         raise ValueError(f"step_rule must be one of {', '.join(STEP_RULES)}; got {step_rule!r}")
+    if step_rule == "range" and not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(
+            "no parameter of the model can be trained; call model.requires_grad_(True) first"
+        )
     if activation_bits is not None:
         check_bits(activation_bits)
     if max_norm is not None and not max_norm > 0:
@@ -258,8 +292,8 @@ def _facts(
 ) -> dict[str, object]:
     return {
         "layers": sorted(choose),
-        "num_epochs": num_epochs,
+        "num_epochs": int(num_epochs),
         "step_rule": step_rule,
-        "activation_bits": activation_bits,
-        "learning_rate": learning_rate,
+        "activation_bits": None if activation_bits is None else int(activation_bits),
+        "learning_rate": float(learning_rate),
     }

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +25,9 @@ from torch import Tensor, nn
 
 from labkit.atomic import replace_file
 from labkit.evaluate import Accuracy
+from labkit.files import checksum
 from labkit.qat_records import EpochRecord
+from labkit.qparams import QParams
 
 VERSION = 1
 _ENTRY = "training"
@@ -45,7 +49,15 @@ class Progress:
     stale: int = 0
 
     def note(self, record: EpochRecord, trained: nn.Module) -> None:
-        """Add an epoch; keep a copy of the state when its quality is the best so far."""
+        """Add an epoch; keep a copy of the state when its quality is the best so far.
+
+        Raises ValueError for a quality that is no number: nothing is better or worse than that.
+        """
+        if record.quality is not None and math.isnan(_value(record.quality)):
+            raise ValueError(
+                f"validate returned {record.quality} after epoch {record.epoch}; it must give a "
+                "number, larger is better"
+            )
         before = [_value(r.quality) for r in self.history if r.quality is not None]
         self.history.append(record)
         if record.quality is None:
@@ -56,13 +68,39 @@ class Progress:
             self.best, self.stale = copy.deepcopy(trained.state_dict()), 0
 
 
-def fingerprint(trained: nn.Module, facts: Mapping[str, Any]) -> dict[str, Any]:
+def check_place(path: Path) -> None:
+    """Raise ValueError unless a checkpoint can be written at `path`: not only after an epoch.
+
+    >>> check_place(Path("nowhere", "training.safetensors"))
+    Traceback (most recent call last):
+    ...
+    ValueError: a checkpoint cannot be written to nowhere/training.safetensors: ...
+    """
+    if path.is_dir():
+        problem = "that is a folder; name a file"
+    elif not path.parent.is_dir():
+        problem = f"there is no folder {path.parent}; make it first"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"the folder {path.parent} is read-only"
+    else:
+        return
+    raise ValueError(f"a checkpoint cannot be written to {path}: {problem}")
+
+
+def fingerprint(
+    trained: nn.Module, facts: Mapping[str, Any], grids: Iterable[QParams] = ()
+) -> dict[str, Any]:
     """Return the recipe of a training: `facts`, and a checksum of the state that it starts from.
+
+    `grids`: of the weights at the start; the state holds none that follow from the weights.
 
     >>> fingerprint(nn.Linear(1, 1), {"num_epochs": 3})["num_epochs"]
     3
     """
     digest = hashlib.sha256()
+    for grid in grids:
+        form = grid.quant_min, grid.quant_max, grid.axis, grid.group_size
+        digest.update(f"{form} {grid.scale.tolist()} {grid.zero_point.tolist()}".encode())
     for name, tensor in _tensors(trained.state_dict()).items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
@@ -95,11 +133,10 @@ def write_checkpoint(
         "stale": progress.stale,
     }
     # Copies: tensors that share memory cannot be written side by side.
-    content = bytes_from_tensors(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        metadata={_ENTRY: json.dumps(facts, sort_keys=True)},
-    )
-    replace_file(path, content)
+    tensors = {n: tensor.detach().cpu().contiguous().clone() for n, tensor in tensors.items()}
+    facts["sha256"] = checksum(facts, tensors)
+    metadata = {_ENTRY: json.dumps(facts, sort_keys=True)}
+    replace_file(path, bytes_from_tensors(tensors, metadata=metadata))
 
 
 def read_checkpoint(
@@ -146,7 +183,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = tensors_from_bytes(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         facts = json.loads(header["__metadata__"][_ENTRY])
-        if facts["recipe"]["version"] != VERSION:
+        expected = facts.pop("sha256")
+        if facts["recipe"]["version"] != VERSION or checksum(facts, tensors) != expected:
             raise KeyError
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
         raise ValueError(

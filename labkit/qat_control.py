@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from labkit.qat import train_quantized
+from labkit.qat import check_loader, train_quantized
 from labkit.qat_grids import Chooser
 from labkit.qat_records import Trained
 from labkit.qat_schedule import train_progressively
@@ -46,6 +46,7 @@ def train_with_control(
     >>> trained.ended, torch.equal(model[0].weight, control[0].weight)
     ('finished', False)
     """
+    check_loader(train_loader, 2 if with_control else 1)
     control = copy.deepcopy(model) if with_control else None
     if schedule is None:
         stages = (train_quantized(model, choose(0), train_loader, num_epochs, **training),)

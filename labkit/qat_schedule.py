@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from labkit.checks import check_bits, check_whole
-from labkit.qat import train_quantized
+from labkit.qat import check_loader, train_quantized
 from labkit.qat_grids import Chooser
 from labkit.qat_records import Trained
 from labkit.qparams import choose_qparams
@@ -51,10 +51,13 @@ def train_progressively(
     epochs = shared_out(num_epochs, len(bits))
     choose = partial(_each_channel, model) if choose is None else choose
     stages: list[Trained] = []
-    for width, count in zip(bits, epochs, strict=True):
+    check_loader(train_loader, len(bits))
+    for stage, (width, count) in enumerate(zip(bits, epochs, strict=True), start=1):
         if checkpoint is not None:
             path = Path(checkpoint)
-            training["checkpoint"] = path.with_name(f"{path.stem}-{width}-bits{path.suffix}")
+            # The same width may come twice.
+            own = f"{path.stem}-stage-{stage}-{width}-bits{path.suffix}"
+            training["checkpoint"] = path.with_name(own)
         stages.append(train_quantized(model, choose(width), train_loader, count, **training))
         if stages[-1].ended == "stopped":
             break
