@@ -146,19 +146,18 @@ def digits(name, model, jobs):
     return won
 
 
-def allocation():
-    """Time `allocate_bits` on problems like a network's: sizes over three decades."""
+def allocation(decades):
+    """Time `allocate_bits` on 20 problems like a network's; layer sizes lie over some decades."""
     seconds, excess = [], []
     layer = np.arange(200)
     for seed in range(20):
         rng = np.random.default_rng(seed)
         bits = np.arange(2, 9)
-        weights = 10 ** rng.uniform(3, 6, (200, 1))
+        weights = 10 ** rng.uniform(6 - decades, 6, (200, 1))
         size = np.round(weights * bits / 8)
         time_used = weights * (0.3 + bits / 8 * rng.uniform(0.5, 1.5, (200, 1))) * 1e-9
-        cost = (
-            10 ** rng.uniform(-3, 0, (200, 1)) * 4.0 ** (2 - bits) * rng.uniform(0.8, 1.2, (200, 7))
-        )
+        cost = 10 ** rng.uniform(-decades, 0, (200, 1)) * 4.0 ** (2 - bits)
+        cost = cost * rng.uniform(0.8, 1.2, (200, 7))
         limits = [
             (name, use, use[:, 0].sum() + 0.3 * (use[:, -1] - use[:, 0]).sum())
             for name, use in (("bytes", size), ("seconds", time_used))
@@ -170,9 +169,9 @@ def allocation():
         excess.append(cost[layer, greedy].sum() / cost[layer, best].sum() - 1)
     low, middle, high = np.percentile(seconds, [25, 50, 75])
     print(
-        f"200 layers × 7 options, two limits: median {middle:.2f} s (quartiles {low:.2f} to "
-        f"{high:.2f}, slowest {max(seconds):.2f}); greedy costs {100 * np.median(excess):.1f} % "
-        f"more (from {100 * min(excess):.1f} to {100 * max(excess):.1f})"
+        f"200 layers × 7 options, two limits, sizes over {decades} decade(s): median {middle:.2f} s "
+        f"(quartiles {low:.2f} to {high:.2f}, slowest {max(seconds):.2f}); greedy costs "
+        f"{100 * np.median(excess):.1f} % more ({100 * min(excess):.1f} to {100 * max(excess):.1f})"
     )
 
 
@@ -181,7 +180,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     jobs = parser.parse_args().jobs
     torch.set_num_threads(1)
-    allocation()
+    for decades in (1, 2, 3):
+        allocation(decades)
     won = [
         digits(name, model, jobs) for name, model in (("MLP", mnist_mlp()), ("CNN", mnist_cnn()))
     ]

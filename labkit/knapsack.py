@@ -9,12 +9,7 @@ answer are dropped, so that one huge number cannot hide the differences between 
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from scipy import sparse
@@ -22,6 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
 from labkit.budget import Problem
 from labkit.near_bound import search
+from labkit.silence import silence
 
 # Near the largest coefficients that HiGHS likes; its tolerance is then 1e-12 of the leeway.
 _EXPONENT = 20
@@ -88,7 +84,8 @@ def _best_of(allowed: np.ndarray, dear: np.ndarray, problem: Problem) -> np.ndar
 
 
 def _run(cost: np.ndarray, constraints: list[LinearConstraint]) -> OptimizeResult:
-    with _silence():
+    # scipy 1.17's HiGHS prints a line from C, whatever it is told to show.
+    with silence():
         return milp(
             cost,
             integrality=np.ones(len(cost)),
@@ -101,42 +98,3 @@ def _run(cost: np.ndarray, constraints: list[LinearConstraint]) -> OptimizeResul
 def _shift(largest: float) -> int:
     """The power of two that brings the largest number to the scale; exact, unlike a division."""
     return _EXPONENT - math.frexp(largest)[1] if largest > 0 else 0
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep a line away that HiGHS (in scipy 1.17) prints from C, whatever it is told to show.
-
-    It goes to file descriptor 1, past Python's sys.stdout, and would turn up in a notebook.
-    """
-    flush = c_flush()
-    try:
-        kept = os.dup(1) if flush else None
-    except OSError:
-        kept = None
-    if kept is None:
-        yield
-        return
-    sys.stdout.flush()
-    flush(None)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        flush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def c_flush() -> Callable[[None], int] | None:
-    """Return C's fflush, which writes out what C has printed so far; None where it is not found.
-
-    >>> flush = c_flush()
-    """
-    try:
-        library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
-        return library.fflush
-    except (OSError, AttributeError):
-        return None

@@ -11,6 +11,7 @@ Sources: Balas and Zemel 1980 for the core; Sinha and Zoltners 1979 for the mult
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
@@ -42,23 +43,26 @@ def search(problem: Problem) -> np.ndarray | None:
     leeways = np.array([limit.leeway for limit in limits])
     priced = cost + np.tensordot(prices, uses, axes=1)
     best = priced.min(axis=1, keepdims=True)
-    reduced = priced - best
-    # Sums of floats in another order differ that much.
+    reduced, bound = priced - best, best.sum() - prices @ leeways
+    # Sums of floats in another order may differ that much.
     rounding = 1e-13 * (cost.max(axis=1).sum() + prices @ leeways)
     # At first a few rows have a choice.
     distances = np.sort(reduced[reduced > 0])
-    radius = max([rounding, *distances[: 1 + len(reduced) // 20]])
+    radius = max([2 * rounding, *distances[: 1 + len(reduced) // 20]])
     while True:
-        found = _within(radius, reduced, uses, leeways, prices)
+        found = _within(radius, reduced, cost, uses, leeways, prices)
         if found is None:
             return None
-        totals = cost[np.arange(len(cost)), found].sum(axis=1)
-        # Whatever is not listed costs more than bound + radius, and what is listed does not.
-        fitting = (found[i] for i in np.argsort(totals, kind="stable") if problem.fits(found[i]))
-        choice = next(fitting, None)
-        if choice is not None:
+        totals, trace = found
+        choices = map(trace, np.argsort(totals, kind="stable"))
+        choice = next((choice for choice in choices if problem.fits(choice)), None)
+        # Whatever is not listed costs more than bound + radius.
+        if (
+            choice is not None
+            and cost[np.arange(len(cost)), choice].sum() - bound <= radius - rounding
+        ):
             return choice
-        if radius > reduced.max(axis=1).sum() + prices @ leeways:
+        if choice is None and radius > reduced.max(axis=1).sum() + prices @ leeways:
             return None
         radius = max([_GROWTH * radius, *distances[distances > radius][:1]])
 
@@ -85,39 +89,51 @@ def _prices(cost: np.ndarray, limits: list[Limit]) -> np.ndarray | None:
 
 
 def _within(
-    radius: float, reduced: np.ndarray, uses: np.ndarray, leeways: np.ndarray, prices: np.ndarray
-) -> np.ndarray | None:
-    """List all choices (n, rows) that cost at most bound + radius and keep the leeways.
+    radius: float,
+    reduced: np.ndarray,
+    cost: np.ndarray,
+    uses: np.ndarray,
+    leeways: np.ndarray,
+    prices: np.ndarray,
+) -> tuple[np.ndarray, Callable[[int], np.ndarray]] | None:
+    """List all choices that cost at most bound + radius and keep the leeways.
 
+    Returns what they cost (n,), and a function that tells the choice behind one of these numbers.
     What a choice costs above the bound is the sum of its reduced costs and the price of the leeway
     that it leaves. None where the list grows too long.
     """
     near = reduced <= radius
     nearest = reduced.argmin(axis=1)
-    open_rows = np.flatnonzero(near.sum(axis=1) > 1)
-    closed = np.setdiff1d(np.arange(len(reduced)), open_rows)
+    is_open = near.sum(axis=1) > 1
+    closed = np.flatnonzero(~is_open)
     # Those that decide most about the limits first: the others then cannot fill what is left.
     largest = np.where(near, uses, 0).max(axis=2)
-    open_rows = open_rows[np.argsort(-(prices @ largest[:, open_rows]), kind="stable")]
+    order = np.argsort(-(prices @ largest), kind="stable")
+    order = order[is_open[order]]
+    fillable = largest[:, order].sum(axis=1)
     sums = np.zeros(1)
+    totals = np.full(1, cost[closed, nearest[closed]].sum())
     left = leeways[:, None] - uses[:, closed, nearest[closed]].sum(axis=1, keepdims=True)
-    fillable = largest[:, open_rows].sum(axis=1)
     steps = []
-    for row in open_rows:
+    for row in order:
         options = np.flatnonzero(near[row])
         sums = (sums[:, None] + reduced[row, options]).ravel()
         left = (left[:, :, None] - uses[:, row][:, None, options]).reshape(len(uses), len(sums))
-        fillable -= largest[:, row]
+        fillable = fillable - largest[:, row]
         wasted = prices @ np.maximum(left - fillable[:, None], 0)
         kept = np.flatnonzero((sums + wasted <= radius) & (left >= 0).all(axis=0))
         if len(kept) > _LONGEST:
             return None
+        totals = (totals[:, None] + cost[row, options]).ravel()[kept]
         sums, left = sums[kept], left[:, kept]
         before, option = np.divmod(kept, len(options))
         steps.append((row, before, options[option]))
-    choices = np.tile(nearest, (len(sums), 1))
-    place = np.arange(len(sums))
-    for row, before, option in reversed(steps):
-        choices[:, row] = option[place]
-        place = before[place]
-    return choices
+
+    def trace(place: int) -> np.ndarray:
+        choice = nearest.copy()
+        for row, before, option in reversed(steps):
+            choice[row] = option[place]
+            place = before[place]
+        return choice
+
+    return totals, trace

@@ -20,6 +20,7 @@ from labkit.mixed import (
     bytes_of,
     widths_of,
 )
+from labkit.silence import c_flush
 
 
 def every_choice(layers, options, ties=()):
@@ -359,7 +360,7 @@ def test_nothing_is_printed_not_even_from_c(capfd, monkeypatch):
     cost *= g.uniform(0.8, 1.2, (200, 7))
     uses = (size, seconds)
     allocate_bits(cost, [(u, u.min(1).sum() + 0.3 * np.ptp(u, axis=1).sum()) for u in uses])
-    flush = knapsack.c_flush()
+    flush = c_flush()
     if flush is not None:
         flush(None)
     assert capfd.readouterr().out == ""
