@@ -1,7 +1,7 @@
 """The progressive schedule beside the direct way: six epochs that end at 2 bits, spent two ways.
 
 The document asks for 8 bits first, then 4, then 2. The direct way spends the same epochs at 2 bits.
-Both train the 784-256-128-10 network on 1500 images in the same order; activations stay float.
+Both train the 784-256-128-10 network on 1000 images in the same order; activations stay float.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from labkit.data import load_mnist
 from labkit.evaluate import Accuracy, right_answers
 from labkit.explorers.panel import Panel, choice, one_thread
 from labkit.explorers.scene import Axis, Band, Mark, Plot, Readout, Rule, Scene
-from labkit.explorers.training_runs import PARTS, Parts, in_float
+from labkit.explorers.training_runs import Parts, in_float
 from labkit.explorers.training_view import (
     GRANULARITIES,
     STEP_RULES,
@@ -31,7 +31,7 @@ from labkit.qparams import choose_qparams
 from labkit.selection import quantizable_layers
 from labkit.zoo import mnist_mlp
 
-WIDTHS, EPOCHS, IMAGES = (8, 4, 2), 6, 1500
+WIDTHS, EPOCHS, PARTS, IMAGES = (8, 4, 2), 6, 2, 1000
 SHARES = {"even": (2, 2, 2), "late": (1, 1, 4)}
 """Epochs at 8, 4 and 2 bits."""
 
@@ -80,7 +80,7 @@ def way(share: str, granularity: str, step_rule: str) -> Way:
         train_progressively(
             model,
             WIDTHS[-1:] if share == "direct" else WIDTHS,
-            train_loader=Parts(mnist.train_images[:IMAGES], mnist.train_labels[:IMAGES]),
+            train_loader=Parts(mnist.train_images[:IMAGES], mnist.train_labels[:IMAGES], PARTS),
             num_epochs=[PARTS * n for n in ((EPOCHS,) if share == "direct" else SHARES[share])],
             choose=lambda bits: dict.fromkeys(
                 quantizable_layers(model),

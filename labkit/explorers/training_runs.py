@@ -66,29 +66,30 @@ class Run:
 
 
 class Parts:
-    """The training images in shuffled batches, a quarter of them each time it is run through.
+    """The training images in shuffled batches, a part of them each time it is run through.
 
-    An epoch is over after four times; then they are shuffled again. Seeded.
+    An epoch is over after as many times as there are parts; then they are shuffled again. Seeded.
 
     >>> len(Parts(torch.zeros(400, 1), torch.zeros(400))), len(list(Parts(*torch.zeros(2, 400))))
     (2, 2)
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, seed: int = 0) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, parts: int = PARTS, seed: int = 0) -> None:
         """images: (n, ...), labels: (n,)."""
+        self._size = -(-len(images) // parts)
         self._images, self._labels = images, labels
         self._random = torch.Generator().manual_seed(seed)
         self._left: list[Tensor] = []
 
     def __len__(self) -> int:
         """Batches in a part."""
-        return -(-len(self._images) // PARTS // BATCH)
+        return -(-self._size // BATCH)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of the next part."""
         if not self._left:
             order = torch.randperm(len(self._images), generator=self._random)
-            self._left = list(order.split(-(-len(order) // PARTS)))
+            self._left = list(order.split(self._size))
         for chosen in self._left.pop(0).split(BATCH):
             yield self._images[chosen], self._labels[chosen]
 
