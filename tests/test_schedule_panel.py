@@ -1,4 +1,4 @@
-"""The panel of the progressive schedule: both ways get the same epochs, and are compared in pairs."""
+"""The progressive schedule's panel: both ways get the same epochs, and are compared in pairs."""
 
 import pytest
 import torch
