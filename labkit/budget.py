@@ -83,6 +83,11 @@ class Problem:
                [3., 4.]])
         """
         cost = table("cost", cost)
+        if not isinstance(limits, Iterable):
+            raise ValueError(
+                "limits must be a list of (use, budget) or (name, use, budget); "
+                f"got {type(limits).__name__}"
+            )
         checked = [_limit(index, given, cost.shape) for index, given in enumerate(limits)]
         row = _rows(ties, len(cost))
         limits = tuple(Limit(x.name, _merged(x.use, row), x.budget) for x in checked)
@@ -150,7 +155,12 @@ def _rows(ties: Iterable[Sequence[int]], layers: int) -> np.ndarray:
     """Number the rows that are left when the layers of each tie become one, in order."""
     first = np.arange(layers)
     seen: set[int] = set()
-    for tie in ties:
+    groups = list(ties) if isinstance(ties, Iterable) else [ties]
+    if not all(isinstance(tie, Iterable) for tie in groups):
+        raise ValueError(
+            f"ties must be groups of layer numbers such as [(0, 2)], () for none; got {ties!r}"
+        )
+    for tie in groups:
         members = [check_whole("a layer in ties", layer) for layer in tie]
         for layer in members:
             if not 0 <= layer < layers:

@@ -56,13 +56,14 @@ def search(problem: Problem) -> np.ndarray | None:
         totals, trace = found
         choices = map(trace, np.argsort(totals, kind="stable"))
         choice = next((choice for choice in choices if problem.fits(choice)), None)
-        # Whatever is not listed costs more than bound + radius.
+        # Whatever is not listed costs more than bound + radius, or than something listed.
         if (
             choice is not None
             and cost[np.arange(len(cost)), choice].sum() - bound <= radius - rounding
         ):
             return choice
-        if choice is None and radius > reduced.max(axis=1).sum() + prices @ leeways:
+        # With costs that are all equal, everything is within 0.
+        if choice is None and radius >= reduced.max(axis=1).sum() + prices @ leeways:
             return None
         radius = max([_GROWTH * radius, *distances[distances > radius][:1]])
 
@@ -96,7 +97,7 @@ def _within(
     leeways: np.ndarray,
     prices: np.ndarray,
 ) -> tuple[np.ndarray, Callable[[int], np.ndarray]] | None:
-    """List all choices that cost at most bound + radius and keep the leeways.
+    """List the choices that cost at most bound + radius and keep the leeways, beaten ones aside.
 
     Returns what they cost (n,), and a function that tells the choice behind one of these numbers.
     What a choice costs above the bound is the sum of its reduced costs and the price of the leeway
@@ -122,9 +123,11 @@ def _within(
         fillable = fillable - largest[:, row]
         wasted = prices @ np.maximum(left - fillable[:, None], 0)
         kept = np.flatnonzero((sums + wasted <= radius) & (left >= 0).all(axis=0))
+        totals = (totals[:, None] + cost[row, options]).ravel()
+        kept = kept[_unbeaten(totals[kept], left[:, kept], fillable)]
         if len(kept) > _LONGEST:
             return None
-        totals = (totals[:, None] + cost[row, options]).ravel()[kept]
+        totals = totals[kept]
         sums, left = sums[kept], left[:, kept]
         before, option = np.divmod(kept, len(options))
         steps.append((row, before, options[option]))
@@ -137,3 +140,23 @@ def _within(
         return choice
 
     return totals, trace
+
+
+def _unbeaten(totals: np.ndarray, left: np.ndarray, fillable: np.ndarray) -> np.ndarray:
+    """Indices of the partial choices of which no other is as cheap with as much left.
+
+    Only where it is quick to tell: among those for which all limits but one cannot be broken any
+    more, whatever the rows to come take.
+    """
+    tight = left < fillable[:, None]
+    count = tight.sum(axis=0)
+    stay = count > 1
+    for limit in range(len(left)):
+        members = np.flatnonzero((count == 1) & tight[limit])
+        order = members[np.lexsort((totals[members], -left[limit, members]))]
+        cheapest_before = np.minimum.accumulate(totals[order])[:-1]
+        stay[order[:1]] = True
+        stay[order[1:][totals[order[1:]] < cheapest_before]] = True
+    free = np.flatnonzero(count == 0)
+    stay[free[np.argsort(totals[free], kind="stable")[:1]]] = True
+    return np.flatnonzero(stay)
