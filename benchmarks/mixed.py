@@ -169,9 +169,9 @@ def allocation(decades):
         excess.append(cost[layer, greedy].sum() / cost[layer, best].sum() - 1)
     low, middle, high = np.percentile(seconds, [25, 50, 75])
     print(
-        f"200 layers × 7 options, two limits, sizes over {decades} decade(s): median {middle:.2f} s "
-        f"(quartiles {low:.2f} to {high:.2f}, slowest {max(seconds):.2f}); greedy costs "
-        f"{100 * np.median(excess):.1f} % more ({100 * min(excess):.1f} to {100 * max(excess):.1f})"
+        f"200 layers × 7 options, two limits, sizes over {decades} decade(s): median "
+        f"{middle:.2f} s (quartiles {low:.2f} to {high:.2f}, slowest {max(seconds):.2f}); greedy "
+        f"costs {100 * np.median(excess):.1f} % more ({100 * min(excess):.1f} to {100 * max(excess):.1f})"
     )
 
 
