@@ -38,9 +38,6 @@ from labkit.qparams import QParams
 
 __all__ = ["STEP_RULES", "BatchRecord", "EpochRecord", "Trained", "train_quantized"]
 
-# Adam moves the logarithm of a learned step by about this share of the learning rate of a weight.
-STEP_RATE = 1.0
-
 
 def train_quantized(
     model: nn.Module,
@@ -50,7 +47,7 @@ def train_quantized(
     *,
     step_rule: str = "range",
     activation_bits: int | None = 8,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
     max_norm: float | None = None,
     validate: Callable[[nn.Module], Accuracy | float] | None = None,
@@ -178,15 +175,7 @@ class _Training:
         self.num_epochs, self.learning_rate = num_epochs, learning_rate
         # The grids of the weights are a part of the model already.
         self.trained = nn.ModuleList((model, nn.ModuleList(grids.inputs.values())))
-        steps = {id(p) for p in grids.modules.parameters()}
-        parameters = list(self.trained.parameters())
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": [p for p in parameters if id(p) not in steps], "share": 1.0},
-                {"params": [p for p in parameters if id(p) in steps], "share": STEP_RATE},
-            ],
-            lr=learning_rate,
-        )
+        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=learning_rate)
         self.batches = len(train_loader) if hasattr(train_loader, "__len__") else None
 
     def epoch(self, number: int) -> float | None:
@@ -235,7 +224,7 @@ class _Training:
     def _set_rate(self, progress: float) -> None:
         rate = self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"] = rate
 
     def _check_reached(self) -> None:
         missed = [name for name, grid in self.grids.inputs.items() if not grid.reached]
@@ -259,7 +248,7 @@ def _check(
     if check_whole("num_epochs", num_epochs) < 1 or not 0 < learning_rate < math.inf:
         raise ValueError(
             f"got num_epochs={num_epochs} and learning_rate={learning_rate}; "
-            "needs at least 1 epoch and a learning rate above 0, e.g. 1e-3"
+            "needs at least 1 epoch and a learning rate above 0, e.g. 2e-3"
         )
     if step_rule not in STEP_RULES:
         raise ValueError(f"step_rule must be one of {', '.join(STEP_RULES)}; got {step_rule!r}")

@@ -12,6 +12,7 @@ share of itself, whatever the size of a layer's weights (as in Jain et al. 2020)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -77,21 +78,16 @@ class LearnedGrid(nn.Module):
         The paper's step lets the largest values clip, which pays at few bits. At 8 it would clip
         nothing and leave most codes unused, so it is never coarser than the step that covers x.
         """
-        self.take_form(covering)
-        flat = x if self.group_size is None else split_groups(x, self.group_size)
-        flat = flat if self.group_size is None else flat.reshape(-1, self.group_size)
-        axis = self.axis if self.group_size is None else 0
+        self.axis, self.group_size = covering.axis, covering.group_size
+        self.quant_min, self.quant_max = covering.quant_min, covering.quant_max
+        self.zero_point = covering.zero_point
+        axis = self.axis
+        if self.group_size is not None:
+            x, axis = split_groups(x, self.group_size).reshape(-1, self.group_size), 0
         positive = (covering.quant_max - covering.zero_point).clamp(min=1)
-        step = initial_step(flat, 1, axis).reshape(covering.scale.shape) / positive.sqrt()
+        step = initial_step(x, 1, axis).reshape(covering.scale.shape) / positive.sqrt()
         step = torch.where(step > 0, torch.minimum(step, covering.scale), covering.scale)
         self.log_step.data = step.float().log()
-
-    def take_form(self, grid: QParams) -> None:
-        """Take over everything but the step."""
-        self.axis, self.group_size = grid.axis, grid.group_size
-        self.quant_min, self.quant_max = grid.quant_min, grid.quant_max
-        self.zero_point = grid.zero_point
-        self.log_step.data = grid.scale.log()
 
     def forward(self, x: Tensor, elements: int | None = None) -> Tensor:
         """Return x as its codes represent it; `elements` as in `learned_step`."""
@@ -131,7 +127,7 @@ class RangeInput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x as its codes represent it."""
-        if self.training:
+        if self.training or not self.reached:
             self.observer.observe(x.detach())
             self.grid = self.observer.qparams()
         return fake_quantize(x, self.grid)
@@ -181,7 +177,8 @@ class LearnedInput(nn.Module):
             self.grid.start(x.detach(), self.observer.qparams())
             self.started.fill_(True)
             self.reached = True
-        return self.grid(x, elements=max(1, x.numel() // max(1, len(x)) if x.ndim > 1 else 1))
+        # As in the paper, without the batch.
+        return self.grid(x, elements=math.prod(x.shape[1:]))
 
     def qparams(self) -> QParams:
         """Return the grid of now."""
@@ -264,6 +261,8 @@ def _at_the_input(grid: nn.Module) -> Callable[..., tuple[tuple, dict]]:
     def hook(layer: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
         # Torch's layers take one input, by position or as input=x.
         (x,) = (*arguments, *named.values())
+        # Whoever looks at the model in eval mode must not move its grids.
+        grid.training = layer.training
         return (grid(x),), {}
 
     return hook

@@ -1,14 +1,23 @@
 """labkit/qat.py: what is trained is what is stored, and the gradient passes where it should."""
 
 import copy
+import math
+from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
 from labkit.affine import fake_quantize, quantize
-from labkit.qat import train_quantized
+from labkit.data import load_mnist
+from labkit.evaluate import accuracy
+from labkit.layers import rows
+from labkit.qat import STEP_RULES, train_quantized
+from labkit.qat_grids import LearnedGrid
 from labkit.qparams import choose_qparams
+from labkit.quantize import quantize_model
+from labkit.zoo import mnist_cnn, mnist_mlp
 
 
 def chooser(bits):
@@ -63,48 +72,6 @@ def test_one_step_equals_the_straight_through_gradient_worked_out_by_hand():
     torch.testing.assert_close(model[0].weight.detach(), expected)
 
 
-def test_quantizing_the_result_gives_the_model_that_was_trained():
-    model = net()
-    trained = train_quantized(model, {"0": chooser(2), "2": chooser(2)}, batches(), 3)
-    grids = trained.input_grids
-    (x, _), *_ = batches(1, seed=7)
-    hidden = fake_quantize(x, grids["0"])
-    first, second = (fake_quantize(m.weight, chooser(2)(m.weight)) for m in (model[0], model[2]))
-    hidden = torch.relu(hidden @ first.T + model[0].bias)
-    expected = fake_quantize(hidden, grids["2"]) @ second.T + model[2].bias
-    with torch.no_grad():
-        for layer in (model[0], model[2]):
-            layer.weight.copy_(fake_quantize(layer.weight, chooser(2)(layer.weight)))
-    assert quantize(x, grids["0"]).unique().numel() > 4
-    stored = model[2](fake_quantize(torch.relu(model[0](fake_quantize(x, grids["0"]))), grids["2"]))
-    torch.testing.assert_close(stored, expected)
-
-
-def test_it_learns_what_rounding_alone_destroys():
-    def right(model):
-        x = torch.cat([part for part, _ in batches(32, seed=3)])
-        return (model(x).argmax(1) == x[:, :3].argmax(1)).double().mean().item()
-
-    def rounded(model):
-        model = copy.deepcopy(model)
-        with torch.no_grad():
-            for layer in (model[0], model[2]):
-                layer.weight.copy_(fake_quantize(layer.weight, chooser(2)(layer.weight)))
-        return right(model)
-
-    model = net()
-    everything = {"0": chooser(2), "2": chooser(2)}
-    train_quantized(model, everything, batches(64), 24, activation_bits=None, learning_rate=1e-2)
-    trained_in_float = net()
-    optimizer = torch.optim.Adam(trained_in_float.parameters(), lr=1e-2)
-    for _ in range(8):
-        for x, y in batches(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(trained_in_float(x), y).backward()
-            optimizer.step()
-    assert rounded(model) > rounded(trained_in_float)
-
-
 def test_the_row_numbers_of_an_embedding_are_not_rounded():
     model = nn.Sequential(nn.Embedding(300, 4), nn.Flatten(), nn.Linear(4, 2))
     data = [(torch.tensor([[299], [1]]), torch.tensor([0, 1]))]
@@ -117,6 +84,12 @@ def test_the_row_numbers_of_an_embedding_are_not_rounded():
     [
         ({"num_epochs": 0}, "at least 1 epoch"),
         ({"learning_rate": 0.0}, "learning rate above 0"),
+        ({"step_rule": "lsq"}, "one of range, learned"),
+        ({"activation_bits": 1}, "from 2 to 8"),
+        ({"max_norm": 0.0}, "max_norm must be above 0"),
+        ({"patience": 2}, "validate function"),
+        ({"patience": 0, "validate": lambda model: 0.0}, "at least 1"),
+        ({"validate": lambda model: None}, "Accuracy or a number"),
         ({"choose": {"fc9": chooser(2)}}, "no layer fc9"),
         ({"train_loader": []}, "no batches"),
         ({"loss": lambda outputs, targets: outputs.sum() * torch.inf}, "learning rate below"),
@@ -170,3 +143,267 @@ def test_what_is_validated_does_not_move_the_ranges_that_were_trained_for():
     plain = inputs_after(None)
     watched = inputs_after(lambda model: model(100 * torch.ones(5, 4)).sum().item())
     assert all(torch.equal(plain[name].scale, watched[name].scale) for name in plain)
+
+
+# ---------------------------------------------------------------- stored as trained
+
+
+@pytest.mark.parametrize("activation_bits", [8, 2, None])
+@pytest.mark.parametrize("granularity", ["tensor", "channel", 2])
+@pytest.mark.parametrize("step_rule", STEP_RULES)
+def test_the_converted_model_is_the_trained_one(step_rule, granularity, activation_bits):
+    (x, _), *_ = batches(1, seed=7)
+    seen = {}
+
+    def look(model):
+        """At the model in training, with its fake-quantized weights."""
+        seen["scores"] = model(x).detach()
+        seen["weights"] = {n: model.get_submodule(n).weight.detach().clone() for n in ("0", "2")}
+        return 0.0
+
+    quantized, _ = quantize_model(
+        net(),
+        "qat",
+        bits={"0": 2, "2": 3},
+        activation_bits=activation_bits,
+        granularity=granularity,
+        train_loader=batches(),
+        num_epochs=3,
+        training={"step_rule": step_rule, "validate": look, "learning_rate": 1e-2},
+    )
+    assert torch.equal(quantized(x), seen["scores"])
+    for name, weight in seen["weights"].items():
+        layer = quantized.get_submodule(name)
+        assert torch.equal(layer.weight, weight)
+        grid = layer.qparams
+        assert torch.equal(layer.codes, quantize(rows(weight, grid), grid).view(weight.shape))
+
+
+@pytest.mark.parametrize("step_rule", STEP_RULES)
+def test_a_convolutional_network_is_converted_as_trained_with_batch_norm_folded(step_rule):
+    digits, seen = load_mnist(), []
+    images, labels = digits.train_images[:64], digits.train_labels[:64]
+    quantized, _ = quantize_model(
+        mnist_cnn(),
+        "qat",
+        bits=2,
+        train_loader=[(images, labels)],
+        num_epochs=2,
+        training={"step_rule": step_rule, "validate": lambda m: seen.append(m(images)) or 0.0},
+    )
+    assert torch.equal(quantized(images), seen[-1])
+
+
+@pytest.mark.parametrize("step_rule", STEP_RULES)
+def test_layers_that_share_a_weight_share_its_grid(step_rule):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    seen, data = [], [(x, y) for x, y in batches()]
+    quantized, _ = quantize_model(
+        model,
+        "qat",
+        bits=2,
+        train_loader=data,
+        num_epochs=2,
+        training={"step_rule": step_rule, "validate": lambda m: seen.append(m(data[0][0])) or 0.0},
+    )
+    assert quantized[0].packed is quantized[2].packed
+    assert torch.equal(quantized(data[0][0]), seen[-1])
+
+
+# ---------------------------------------------------------------- learned steps
+
+
+def test_learned_steps_move_and_stay_positive_at_any_rate():
+    model = net()
+    first = LearnedGrid()
+    first.start(model[0].weight.detach(), chooser(2)(model[0].weight.detach()))
+    before = first.qparams().scale
+    trained = train_quantized(
+        model, {"0": chooser(2)}, batches(), 4, step_rule="learned", learning_rate=1.0
+    )
+    after = trained.weight_grids["0"].scale
+    assert after.shape == before.shape == (8, 1)
+    assert (after > 0).all() and not torch.allclose(after, before)
+
+
+def test_after_a_relu_the_learned_grid_of_the_input_starts_at_zero():
+    model = net()
+    trained = train_quantized(
+        model, {"0": chooser(2), "2": chooser(2)}, batches(), 1, step_rule="learned"
+    )
+    assert trained.input_grids["2"].zero_point == 0
+    # Inputs of both signs need a zero point.
+    assert trained.input_grids["0"].zero_point > 0
+
+
+# ---------------------------------------------------------------- batch norm, clipping, the rate
+
+
+def test_a_batch_norm_that_is_still_there_keeps_its_statistics():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    before = copy.deepcopy(model[1])
+    train_quantized(model, {"0": chooser(2)}, batches(), 2)
+    assert torch.equal(model[1].running_mean, before.running_mean)
+    assert torch.equal(model[1].running_var, before.running_var)
+    assert not torch.equal(model[1].weight, before.weight), "what is learned of it still learns"
+
+
+def test_gradients_are_clipped_to_the_norm():
+    norms = []
+
+    def run(max_norm):
+        model = net()
+
+        def loss(outputs, targets):
+            return 100 * nn.functional.cross_entropy(outputs, targets)
+
+        def look(record):
+            grads = [p.grad for p in model.parameters() if p.grad is not None]
+            norms.append(torch.cat([g.flatten() for g in grads]).norm().item())
+
+        train_quantized(
+            model, {"0": chooser(2)}, batches(), 1, loss=loss, max_norm=max_norm, after_batch=look
+        )
+        return norms.pop()
+
+    assert run(None) > 1.0
+    assert run(0.5) <= 0.5 * (1 + 1e-4)
+
+
+def test_the_rate_falls_along_half_a_cosine():
+    class Rates(torch.optim.Adam):
+        seen: ClassVar = []
+
+        def step(self, *arguments):
+            self.seen.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", Rates)
+        train_quantized(net(), {}, batches(4), 2, learning_rate=0.1)
+    expected = [0.05 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+    assert Rates.seen == pytest.approx(expected)
+
+
+# ---------------------------------------------------------------- watching, stopping, the best
+
+
+def test_it_tells_how_it_goes():
+    seen, epochs = [], []
+    trained = train_quantized(
+        net(),
+        {"0": chooser(2)},
+        batches(4),
+        2,
+        validate=lambda model: 0.5,
+        after_batch=seen.append,
+        after_epoch=epochs.append,
+    )
+    assert [(r.epoch, r.batch, r.batches) for r in seen] == [
+        (e, b, 4) for e in (1, 2) for b in (1, 2, 3, 4)
+    ]
+    # Batches of one size: the mean loss of a sample is the mean of the batches.
+    means = [sum(r.loss for r in seen if r.epoch == e) / 4 for e in (1, 2)]
+    assert [r.loss for r in trained.history] == pytest.approx(means)
+    assert tuple(epochs) == trained.history
+    assert [r.quality for r in trained.history] == [0.5, 0.5]
+    assert trained.ended == "finished"
+
+
+def test_a_loader_without_a_length_will_do():
+    class Endless:
+        def __iter__(self):
+            return iter(batches(3))
+
+    seen = []
+    train_quantized(net(), {"0": chooser(2)}, Endless(), 1, after_batch=seen.append)
+    assert [r.batches for r in seen] == [None] * 3
+
+
+@pytest.mark.parametrize("step_rule", STEP_RULES)
+def test_stopping_leaves_a_model_that_works(step_rule):
+    count = iter(range(100))
+    model = net()
+    trained = train_quantized(
+        model,
+        {"0": chooser(2), "2": chooser(2)},
+        batches(8),
+        5,
+        step_rule=step_rule,
+        stop=lambda: next(count) == 10,
+    )
+    assert trained.ended == "stopped" and len(trained.history) == 1
+    assert type(model[0]) is nn.Linear and not model.training
+    assert set(trained.weight_grids) == set(trained.input_grids) == {"0", "2"}
+    (x, _), *_ = batches(1)
+    assert model(fake_quantize(x, trained.input_grids["0"])).isfinite().all()
+
+
+def test_the_best_state_is_restored():
+    qualities = iter([0.3, 0.9, 0.5, 0.6, 0.7])
+    states = []
+
+    def validate(model):
+        states.append(model[0].weight.detach().clone())
+        return next(qualities)
+
+    model = net()
+    trained = train_quantized(
+        model, {"0": chooser(2)}, batches(), 5, validate=validate, patience=2, learning_rate=1e-2
+    )
+    assert trained.ended == "early stop"
+    assert [r.quality for r in trained.history] == [0.3, 0.9, 0.5, 0.6]
+    on_grid = fake_quantize(model[0].weight.detach(), trained.weight_grids["0"])
+    assert torch.equal(on_grid, states[1]) and not torch.equal(on_grid, states[3])
+
+
+def test_the_mode_of_evaluation_is_that_of_the_stored_model():
+    modes = []
+    train_quantized(
+        net(), {"0": chooser(2)}, batches(), 2, validate=lambda m: modes.append(m.training) or 0.0
+    )
+    assert modes == [False, False]
+
+
+def test_looking_at_the_model_between_batches_does_not_move_its_grids():
+    far = 1000 * torch.ones(2, 4)
+
+    def run(look):
+        model = net()
+
+        def after_batch(record):
+            model.eval()
+            look(model)
+            model.train()
+
+        trained = train_quantized(model, {"0": chooser(2)}, batches(), 1, after_batch=after_batch)
+        return trained.input_grids["0"].scale
+
+    assert torch.equal(run(lambda model: None), run(lambda model: model(far)))
+
+
+# ---------------------------------------------------------------- what it brings, on digits
+
+
+@pytest.mark.parametrize("step_rule", STEP_RULES)
+def test_two_bits_that_rounding_destroys_are_learned(step_rule):
+    digits = load_mnist()
+    data = list(zip(digits.train_images.split(50), digits.train_labels.split(50), strict=True))
+    measure = partial(accuracy, images=digits.test_images, labels=digits.test_labels)
+    _, rounded = quantize_model(mnist_mlp(), bits=2, granularity="tensor", evaluate=measure)
+    _, report = quantize_model(
+        mnist_mlp(),
+        "qat",
+        bits=2,
+        granularity="tensor",
+        train_loader=data,
+        num_epochs=2,
+        evaluate=measure,
+        training={"step_rule": step_rule},
+    )
+    assert rounded.quality.high < 0.3
+    assert report.quality.low > 0.8
+    # Beside it: float, trained as long.
+    assert report.control_quality.value > 0.9
