@@ -99,7 +99,8 @@ def hessian_sensitivity(
 
     `quality` is minus that, `baseline` 0. `samples` vectors a batch, drawn with `seed`. The model
     is not modified. Sources: Dong et al. 2020, HAWQ-V2 (arXiv 1911.03852); LeCun, Denker and Solla
-    1990. Raises ValueError as `quantize_model`, and for no batches or another curvature.
+    1990. Raises ValueError as `quantize_model`, for no batches or another curvature, and for a loss
+    that is not finite.
 
     >>> net = nn.Sequential(nn.Linear(4, 2))
     >>> table = hessian_sensitivity(net, [(torch.eye(4), torch.tensor([0, 1, 1, 0]))], bits=(2, 8))
@@ -118,13 +119,17 @@ def hessian_sensitivity(
     increase, seen = np.zeros(sizes.shape), 0
     for inputs, targets in batches:
         # The fused attention kernels have no second derivative.
-        with sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             value = loss(work(inputs), targets)
             found = _increase(value, weights, errors, curvature, samples, generator)
         increase += len(inputs) * found
         seen += len(inputs)
     if not seen:
         raise ValueError("needs at least one batch of (inputs, targets), got none")
+    if not np.isfinite(increase).all():
+        raise ValueError(
+            "the loss or its curvature is not finite; look for NaN in the batches and the weights"
+        )
     title = f"minus the predicted increase of the loss ({curvature} of the Hessian, computed)"
     return Sensitivity(layers, widths, -increase / seen, 0.0, sizes, other, title)
 

@@ -146,6 +146,8 @@ def widths_of(sensitivity: Sensitivity, choice: ArrayLike) -> dict[str, int]:
 def bytes_of(sensitivity: Sensitivity, choice: ArrayLike) -> int:
     """Return the bytes of the whole model under a choice, what `Report.quantized_bytes` says.
 
+    Layers that share a weight share its codes at one width only: tie them (`allocate_bits`).
+
     >>> table = Sensitivity(("a", "b"), (2, 8), np.zeros((2, 2)), 1.0, np.array([[1, 4], [2, 8]]))
     >>> bytes_of(table, [1, 0])
     6

@@ -140,6 +140,9 @@ def measure_sensitivity(
     if not callable(evaluate):
         raise ValueError(f"evaluate must be a function of a model, got {evaluate!r}")
     options |= {"granularity": granularity, "method": method}
+    # Every cell calibrates anew, and a generator would be used up by the first.
+    if isinstance(options.get("calibration_data"), Iterator):
+        options["calibration_data"] = list(options["calibration_data"])
     layers, sizes, other = layer_bytes(model, widths, exclude, options)
     baseline = _one_quality(copy.deepcopy(model).eval(), evaluate, "the float model")
     cells = [(name, width) for name in layers for width in widths]
