@@ -31,8 +31,8 @@ def outputs(notebook):
     return [out for cell in code_cells(notebook) for out in cell["outputs"]]
 
 
-def test_the_first_eight_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS][:8] == [
+def test_the_first_ten_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS][:10] == [
         "00_start_here",
         "01_scale_and_zero_point",
         "02_quantization_error",
@@ -41,6 +41,8 @@ def test_the_first_eight_notebooks_are_there():
         "05_activations_and_calibration",
         "06_static_and_dynamic",
         "07_integer_inference",
+        "08_quantization_aware_training",
+        "09_mixed_precision",
     ]
 
 
