@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import numpy as np
-import torch
 from joblib import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
@@ -20,6 +18,7 @@ from labkit.checks import check_bits
 from labkit.evaluate import Accuracy, measured
 from labkit.quantize import METHODS, quantize_model
 from labkit.selection import select_bits
+from labkit.threads import one_thread
 
 # The lab's colour of what is quantized, #d17600; transparent, it suits a light and a dark page.
 _HEAT = "rgba(209,118,0,{:.2f})"
@@ -123,6 +122,7 @@ def measure_sensitivity(
     refuses, and for a quality that is not finite, naming the layer.
 
     >>> net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> import torch
     >>> x = torch.linspace(-1, 1, 80).reshape(10, 8)
     >>> wanted = net(x).detach()
     >>> def quality(model):
@@ -200,23 +200,13 @@ def _cell(
 
 
 def _one_quality(model: nn.Module, evaluate: Callable, what: str) -> float:
-    with _one_thread():
+    # Sums of floats depend on how many threads share them.
+    with one_thread():
         quality = measured(evaluate, model)
     quality = quality.value if isinstance(quality, Accuracy) else quality
     if not math.isfinite(quality):
         raise ValueError(f"evaluate returned {quality} for {what}; a quality must be finite")
     return quality
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of floats depend on how many threads share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _heat_cell(value: float, loss: float, worst: float) -> str:
