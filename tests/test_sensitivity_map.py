@@ -38,8 +38,9 @@ def test_every_position_shows_both_maps():
             pixels = np.array(image.pixels)
             assert pixels.shape == (5, 5) and pixels.max() == 1 and pixels.min() >= 0
             assert pixels == pytest.approx(np.sqrt(np.clip(table / table.max(), 0, None)))
-        marked = next(p for p in picture.marks(Points) if p.label == f"{state.bits} bits")
-        assert marked.x == pytest.approx(predicted().loss[:, column])
+        marked = {p.label: p.x[0] for p in picture.marks(Points) if p.label}
+        expected = dict(zip(LAYERS, predicted().loss[:, column], strict=True))
+        assert marked == pytest.approx(expected)
         for plot in picture.rows[1]:
             for mark in plot.marks:
                 if isinstance(mark, Points):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ def mixed_bytes(weights: list[int], bits: list[int], channels: list[int]) -> int
     return sum(codes) + 4 * sum(channels)
 
 
-def one_at_a_time(quality: Callable, layers: list[str], widths: list[int]) -> list[list[float]]:
+def one_at_a_time(quality, layers: list[str], widths: list[int]) -> list[list[float]]:
     """Loss of quality when one layer alone is quantized: a row a layer, a column a width."""
     whole = quality({})
     return [[whole - quality({layer: width}) for width in widths] for layer in layers]

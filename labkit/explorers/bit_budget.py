@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from labkit.explorers.bit_choices import (
+    COLOURS,
     LAYERS,
     WIDTHS,
     Widths,
@@ -214,7 +215,7 @@ def _bar(state: State) -> Plot:
     table, other = sizes()
     parts = [("norms, biases", other, "range")]
     parts += [
-        (name, table[name, width], f"code{i}")
+        (name, table[name, width], COLOURS[i])
         for i, (name, width) in enumerate(zip(LAYERS, state.widths, strict=True))
     ]
     marks: list[Mark] = []
@@ -229,7 +230,7 @@ def _bar(state: State) -> Plot:
     role = "bad" if over else "good"
     marks.append(Rule(state.budget, f"budget {state.budget:,}", role, width=3))
     x = Axis("bytes of the file, header aside", 0, MOST_BYTES)
-    return Plot(marks, x, Axis("", -0.1, 1.1, show=False), height=125, grid="none", label_rows=1)
+    return Plot(marks, x, Axis("", -0.1, 1.1, show=False), height=115, grid="none", label_rows=1)
 
 
 def _field(state: State) -> Plot:
@@ -255,7 +256,7 @@ def _field(state: State) -> Plot:
     ticks = range(9_000, 13_001, 1_000)
     across = Axis("bytes", 8_750, _RIGHT, "kB", ticks=ticks, labels=[str(t // 1000) for t in ticks])
     up = Axis("practice", _LEAST_PERCENT, 103, "%", ticks=(20, 40, 60, 80, 100))
-    return Plot(marks, across, up, height=270, weight=1.5)
+    return Plot(marks, across, up, height=230, weight=1.5)
 
 
 def _places(choices: Iterable[Widths]) -> tuple[list[int], list[float]]:
@@ -267,10 +268,10 @@ def _bits(state: State) -> Plot:
     places = range(len(LAYERS))
     marks: list[Mark] = []
     for at, width in zip(places, state.widths, strict=True):
-        marks.append(Bars([at], [width], 0.6, f"code{at}"))
+        marks.append(Bars([at], [width], 0.6, COLOURS[at]))
         marks.append(Text(at, 0, str(width), bold=True, dy=-8))
     if state.ask:
         marks.append(Points(places, solver(state.budget), "good", "solver", 7, True))
     names = ("conv1", "depth.", "point.", "conv4", "fc")
     x = Axis("layer", -0.6, 4.6, ticks=places, labels=names)
-    return Plot(marks, x, Axis("bits", 0, 8.8, ticks=WIDTHS), height=270)
+    return Plot(marks, x, Axis("bits", 0, 8.8, ticks=WIDTHS), height=230)

@@ -23,6 +23,8 @@ from labkit.threads import one_thread
 from labkit.zoo import MnistCNN, mnist_cnn
 
 LAYERS = ("conv1", "depthwise", "pointwise", "conv4", "fc")
+# Of the eight colours, five that cannot be taken for each other.
+COLOURS = ("code0", "code1", "code2", "code3", "code6")
 WIDTHS = (2, 3, 4, 6, 8)
 PRACTICE = 500
 IMAGES = {"practice": f"{PRACTICE} practice images", "test": "1000 test images"}

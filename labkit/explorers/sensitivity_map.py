@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labkit.explorers.bit_choices import (
+    COLOURS,
     IN_FLOAT,
     LAYERS,
     PRACTICE,
@@ -168,35 +169,18 @@ def _cell(value: float, quality: str) -> str:
 
 
 def _scatter(state: State) -> Plot:
-    """Every cell: what was measured over what was predicted, zeros on the lower edge."""
-    seen, foreseen = damage(state.quality), predicted().loss
-    column = WIDTHS.index(state.bits)
+    """Every cell: measured over predicted, a colour a layer; zeros stand on the lower edge."""
+    foreseen = predicted().loss
     low = _LEAST[state.quality]
-    others = [j for j in range(len(WIDTHS)) if j != column]
-    shown = seen.clip(min=low)
-    tips = [f"{name} at {WIDTHS[j]} bits" for name in LAYERS for j in others]
-    marks: list[Mark] = [
-        Points(
-            foreseen[:, others].ravel(), shown[:, others].ravel(), "range", "other widths", 4, True,
-            tips,
-        ),
-        Points(
-            foreseen[:, column], shown[:, column], "quantized", f"{state.bits} bits", 6,
-            tips=[f"{name} at {state.bits} bits" for name in LAYERS],
-        ),
-    ]  # fmt: skip
-    # In turn to the left and to the right of its disc, so that neighbours stay readable.
-    marks += [
-        Text(x, y, f"  {name}  ", "ink", "end" if i % 2 else "start", 12, dy=-9 if i < 3 else 4)
-        for i, (name, x, y) in enumerate(
-            zip(LAYERS, foreseen[:, column], shown[:, column], strict=True)
-        )
-    ]
-    x = Axis("predicted rise of the loss", 1e-6, 0.2, scale="log")
-    y = Axis(
-        f"measured, {QUALITIES[state.quality]} (0 on the edge)",
-        low,
-        _MOST[state.quality],
-        scale="log",
-    )
+    shown = damage(state.quality).clip(min=low)
+    column = WIDTHS.index(state.bits)
+    marks: list[Mark] = []
+    for i, name in enumerate(LAYERS):
+        tips = [f"{name} at {width} bits" for width in WIDTHS]
+        marks.append(Points(foreseen[i], shown[i], COLOURS[i], "", 4, True, tips))
+    for i, name in enumerate(LAYERS):
+        here = foreseen[i, column : column + 1], shown[i, column : column + 1]
+        marks.append(Points(*here, COLOURS[i], name, 7))
+    x = Axis(f"predicted rise of the loss (discs: {state.bits} bits)", 1e-6, 0.2, scale="log")
+    y = Axis("measured (0 on the edge)", low, _MOST[state.quality], scale="log")
     return Plot(marks, x, y, height=230)

@@ -187,7 +187,7 @@ def _parts(net: Network, name: str, parts: frozenset[str]) -> Plot:
         ]
         marks.append(Bars(at, np.sqrt(losses[at] / losses.max()), 0.8, role, label, tips=tips))
     x = Axis(net.axis, -1, len(net.parts))
-    y = Axis(f"damage by itself at {net.low} bits, root, worst = 1", 0, 1.05)
+    y = Axis(f"damage alone at {net.low} bits (root, worst = 1)", 0, 1.05)
     return Plot(marks, x, y, height=210)
 
 
