@@ -55,15 +55,15 @@ class TrainingPanel(Panel):
         self._start.tooltip, self._stop.tooltip = "Train this setting", "End it at the next batch"
         self._start.on_click(lambda _: self.start())
         self._stop.on_click(lambda _: self.stop())
-        look = widgets.Layout(width="min(100%, 320px)")
+        look = widgets.Layout(width="min(100%, 380px)")
         self._bar = widgets.FloatProgress(0.0, min=0, max=1, description="progress", layout=look)
-        self._status = widgets.HTML("", layout=widgets.Layout(margin="0 0 0 12px"))
+        row = widgets.HBox([self._start, self._stop, self._bar])
+        row.layout.align_items, row.layout.margin = "center", "6px 0 0 12px"
+        # On a line of its own: longer words would move the picture up and down.
+        self._status = widgets.HTML("", layout=widgets.Layout(margin="0 0 0 14px"))
         self._say("not training")
-        row = widgets.HBox([self._start, self._stop, self._bar, self._status])
-        row.layout.align_items, row.layout.flex_flow = "center", "row wrap"
-        row.layout.margin = "6px 0 0 12px"
         at = len(self.controls)
-        self.children = (*self.children[:at], row, *self.children[at:])
+        self.children = (*self.children[:at], row, self._status, *self.children[at:])
 
     @property
     def training(self) -> bool:

@@ -19,7 +19,7 @@ BITS = (2, 3, 4)
 GRANULARITIES = {"tensor": "per tensor", "channel": "per channel"}
 STEP_RULES = {"range": "range", "learned": "learned (LSQ)"}
 CONTROL = "control"
-TRAINED = ("after training", "float, trained as long")
+TRAINED = ("after training", "so far", "float, trained as long")
 """Readouts that training gives: they differ from machine to machine."""
 _KIND = {"kind": "measured"}
 _SHARES = (0.1, 0.5, 0.8, 0.9, 0.95)
@@ -84,11 +84,12 @@ def scene(state: Setting, runs: Runs | None = None) -> Scene:
     run, ptq = runs.done.get(state), rounded_only(state.bits, state.granularity)
     quality = run.quality if run else None
     control = runs.control.quality if runs.control else None
+    so_far = "so far" if run and not run.ended else "after training"
     return Scene(
         f"784-256-128-10, weights of {named(state)}",
         [[_answers(state, runs, ptq), _sheet(state, runs)], _losses(run, runs.control)],
         readouts=[
-            Readout("after training", percent(quality, "press Start"), role="quantized", **_KIND),
+            Readout(so_far, percent(quality, "press Start"), role="quantized", **_KIND),
             Readout("only rounded", percent(ptq), role="error", **_KIND),
             Readout("float, as it was", percent(in_float()), role="float", **_KIND),
             Readout("float, trained as long", percent(control, "not yet"), role="float", **_KIND),
