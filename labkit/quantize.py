@@ -116,6 +116,7 @@ def quantize_model(
     elif method == "qat":
         from labkit.qat_control import train_with_control
 
+        _check_schedule((training or {}).get("schedule"), widths)
         trained, control = train_with_control(
             work,
             lambda stage: {n: partial(choose, n, bits=max(w, stage)) for n, w in widths.items()},
@@ -224,6 +225,14 @@ def _input_quantizers(
         make = observer if callable(observer) else partial(make_observer, observer, bits=bits)
         return {name: ActivationQuantizer(bits, "observe", observer=make()) for name in valued}
     return {}
+
+
+def _check_schedule(schedule: Iterable[int] | None, widths: Mapping[str, int]) -> None:
+    if schedule is not None and min(schedule) != min(widths.values()):
+        raise ValueError(
+            f"the schedule must come down to the fewest bits asked for, {min(widths.values())}; "
+            f"got {schedule}"
+        )
 
 
 def _check_grid(layers: Mapping[str, nn.Module], granularity: str | int, scale_rule: str) -> None:
