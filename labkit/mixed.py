@@ -71,9 +71,11 @@ def allocate_greedily(
     limits, "a byte" is the share of each budget's leeway, added up; then it may also find no start
     where there is one.
 
-    >>> cost = [[9, 4, 1], [5, 2, 0]]
-    >>> allocate_greedily(cost, [([[2, 4, 8], [1, 2, 4]], 9)])
-    array([1, 2])
+    Two bytes are left: one of them gains 6 in the first layer, both together 10 in the second.
+
+    >>> cost, size = [[6, 0], [10, 0]], [[1, 2], [1, 3]]
+    >>> allocate_greedily(cost, [(size, 4)]), allocate_bits(cost, [(size, 4)])
+    (array([1, 0]), array([0, 1]))
     """
     problem = Problem.of(cost, limits, ties)
     _check_each(problem)
