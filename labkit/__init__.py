@@ -16,7 +16,10 @@ a whole model
     observers     calibration: which range? (observer, histogram, thresholds)
     layers        per-layer quantizers, weights stored packed (activations, attention)
     quantize      weight-only, dynamic, static, qat (selection, calibration, modules)
-    qat           training under quantization
+    qat           training under quantization (lsq, qat_grids, qat_schedule, qat_checkpoint, …)
+    rounding      better codes without training (reconstruction, bias_correction, beside)
+    sensitivity   what each layer loses at each width, measured; predicted by hessian
+    mixed         which layer gets how many bits (budget, knapsack, pareto)
     transform     before quantizing: batch norm folded, channels equalized (dataflow)
     report, files every byte counted; one file, and back (report_html, recipe, recipe_check, atomic)
     integer       integer-only arithmetic (accumulator, fixed_point, requantize, integer_steps, …)
@@ -44,6 +47,7 @@ from labkit.affine import dequantize, fake_quantize, quantize
 from labkit.errors import ErrorReport, quantization_error
 from labkit.files import load, save
 from labkit.integer import integer_conv2d, integer_linear, quantize_multiplier
+from labkit.mixed import allocate_bits, measure_sensitivity, pareto_front
 from labkit.observers import (
     EntropyObserver,
     MinMaxObserver,
@@ -65,6 +69,7 @@ __all__ = [
     "PercentileObserver",
     "QParams",
     "Report",
+    "allocate_bits",
     "choose_qparams",
     "dequantize",
     "equalize",
@@ -73,7 +78,9 @@ __all__ = [
     "integer_conv2d",
     "integer_linear",
     "load",
+    "measure_sensitivity",
     "pack",
+    "pareto_front",
     "quantization_error",
     "quantize",
     "quantize_model",

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
 from labkit.budget import Problem
 from labkit.near_bound import search
@@ -57,6 +55,10 @@ def solve(problem: Problem) -> np.ndarray | None:
 
 def _best_of(allowed: np.ndarray, dear: np.ndarray, problem: Problem) -> np.ndarray | None:
     """Ask HiGHS until its answer keeps every limit in the given numbers, too."""
+    # Imported here: it takes longer than the rest of labkit, and a first picture must not wait.
+    from scipy import sparse
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
     rows, options = np.nonzero(allowed)
     one_each = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
     constraints = [LinearConstraint(one_each, 1, 1)]
@@ -70,7 +72,15 @@ def _best_of(allowed: np.ndarray, dear: np.ndarray, problem: Problem) -> np.ndar
     cost = dear[rows, options]
     cost = np.ldexp(cost, _shift(cost.max()))
     while True:
-        found = _run(cost, constraints)
+        # scipy 1.17's HiGHS prints a line from C, whatever it is told to show.
+        with silence():
+            found = milp(
+                cost,
+                integrality=np.ones(len(cost)),
+                bounds=Bounds(0, 1),
+                constraints=constraints,
+                options={"mip_rel_gap": 0},
+            )
         if found.status == _INFEASIBLE:
             return None
         if found.status != _OPTIMAL:
@@ -81,18 +91,6 @@ def _best_of(allowed: np.ndarray, dear: np.ndarray, problem: Problem) -> np.ndar
             return choice
         one = sparse.csr_array((np.ones(len(taken)), (np.zeros_like(taken), taken)), (1, len(rows)))
         constraints.append(LinearConstraint(one, -np.inf, len(taken) - 1))
-
-
-def _run(cost: np.ndarray, constraints: list[LinearConstraint]) -> OptimizeResult:
-    # scipy 1.17's HiGHS prints a line from C, whatever it is told to show.
-    with silence():
-        return milp(
-            cost,
-            integrality=np.ones(len(cost)),
-            bounds=Bounds(0, 1),
-            constraints=constraints,
-            options={"mip_rel_gap": 0},
-        )
 
 
 def _shift(largest: float) -> int:

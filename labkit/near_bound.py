@@ -14,8 +14,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from labkit.budget import Limit, Problem
 
@@ -72,6 +70,10 @@ def _prices(cost: np.ndarray, limits: list[Limit]) -> np.ndarray | None:
     """The dual values of the limits in the linear program; None where it has no solution."""
     if not limits:
         return np.zeros(0)
+    # Imported here for the sake of a first picture, as in `labkit.knapsack`.
+    from scipy import sparse
+    from scipy.optimize import linprog
+
     rows, options = cost.shape
     # Scaled, as its solver computes with absolute tolerances.
     unit = cost.max() or 1.0

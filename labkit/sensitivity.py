@@ -10,7 +10,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
 
@@ -146,6 +145,9 @@ def measure_sensitivity(
     layers, sizes, other = layer_bytes(model, widths, exclude, options)
     baseline = _one_quality(copy.deepcopy(model).eval(), evaluate, "the float model")
     cells = [(name, width) for name in layers for width in widths]
+    # Imported here, as it is slow to import and a first picture must not wait.
+    from joblib import Parallel, delayed
+
     runs = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_cell)(model, evaluate, name, width, options) for name, width in cells
     )
