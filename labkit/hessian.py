@@ -90,7 +90,8 @@ def hessian_sensitivity(
 ) -> Sensitivity:
     """Predict what `labkit.sensitivity.measure_sensitivity` would measure, from the curvature.
 
-    batches: of (inputs, targets); `loss(outputs, targets)` is their mean. With e = Q(w) - w, the
+    batches: of (inputs, targets), best of about 50: the graph of a large one leaves the processor's
+    cache, at several times the time; `loss(outputs, targets)` is their mean. With e = Q(w) - w, the
     error of a layer's weights at a width, its `loss` in the returned table is
 
     * "diagonal": ½ Σ H_ii e_i²
