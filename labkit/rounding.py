@@ -206,7 +206,7 @@ def _descended(choice: _Choice, task: Reconstruction, up: Tensor) -> Tensor:
     n = up.shape[-1]
     slope = 2 * (choice.difference(up) @ task.gram - task.cross)
     curvature = task.gram.diagonal(dim1=1, dim2=2).unsqueeze(1)
-    group = torch.arange(len(up)).view(-1, 1, 1)
+    group = torch.arange(len(up), device=up.device).view(-1, 1, 1)
     # Less than this is the rounding error of the sums.
     least = 1e-9 * task.error(choice.difference(up)).abs()
     while True:
