@@ -95,19 +95,19 @@ class _LearnedStep(torch.autograd.Function):
         for_x = where_inside(gradient, x, grid) if ctx.clipped else gradient
         if not ctx.needs_input_grad[1]:
             return for_x, None, None, None
-        # Summed over all that share a step: inside (x' - x) / s, and x' / s where x clips.
-        change = _summed(for_x, y - x, scale.shape)
-        if ctx.clipped:
-            change = change + _summed(gradient - for_x, y, scale.shape)
+        change = _change(gradient, for_x, x, y, scale.shape)
         positive = (grid.quant_max - grid.zero_point).clamp(min=1)
         return for_x, change / scale * (ctx.elements * positive).rsqrt(), None, None
 
 
-def _summed(a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
-    """The sum of a · b over everything but the dimensions of `shape` that are not 1."""
-    if math.prod(shape) == 1:
-        return torch.dot(a.flatten(), b.flatten()).reshape(shape)
-    if shape[0] == math.prod(shape) == len(a):
-        # Row by row: one pass over both and no other large tensor.
-        return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(a), -1, 1)).reshape(shape)
-    return (a * b).sum_to_size(shape)
+def _change(gradient: Tensor, for_x: Tensor, x: Tensor, y: Tensor, shape: torch.Size) -> Tensor:
+    """Summed over all that share a step: gradient · (x' - x) inside, · x' where x clips."""
+    if shape and shape[0] == math.prod(shape) == len(x):
+        # A step a row: dot products, two passes and no other large tensor.
+        return (_dots(gradient, y) - _dots(for_x, x)).reshape(shape)
+    return (gradient * y).addcmul_(for_x, x, value=-1).sum_to_size(shape)
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """The dot product of each row of a with that of b."""
+    return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(b), -1, 1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -96,6 +96,7 @@ def quantize_model(
     _check_hooks(model, widths)
     _check_grid(layers, granularity, scale_rule)
     _check_data(method, calibration_data, train_loader, num_epochs)
+    _check_schedule((training or {}).get("schedule"), widths)
     inputs = _input_quantizers(method, layers, activation_bits, observer)
     choose = partial(
         _choose_weight_grid, granularity=granularity, symmetric=symmetric, scale_rule=scale_rule
@@ -116,7 +117,6 @@ def quantize_model(
     elif method == "qat":
         from labkit.qat_control import train_with_control
 
-        _check_schedule((training or {}).get("schedule"), widths)
         trained, control = train_with_control(
             work,
             lambda stage: {n: partial(choose, n, bits=max(w, stage)) for n, w in widths.items()},
@@ -227,11 +227,11 @@ def _input_quantizers(
     return {}
 
 
-def _check_schedule(schedule: Iterable[int] | None, widths: Mapping[str, int]) -> None:
-    if schedule is not None and min(schedule) != min(widths.values()):
+def _check_schedule(schedule: Sequence[int] | None, widths: Mapping[str, int]) -> None:
+    fewest = min(widths.values())
+    if schedule is not None and not (schedule and schedule[-1] <= fewest):
         raise ValueError(
-            f"the schedule must come down to the fewest bits asked for, {min(widths.values())}; "
-            f"got {schedule}"
+            f"the schedule must come down to the fewest bits asked for, {fewest}; got {schedule}"
         )
 
 
