@@ -49,6 +49,9 @@ def damage(name: str) -> np.ndarray:
     """What the low width costs each part by itself, the others in float, on the first images.
 
     (parts,), a loss; a negative one means that rounding happened to help.
+
+    >>> damage("digits").shape
+    (50,)
     """
     net = network(name)
     whole = net.loss({})
@@ -95,6 +98,9 @@ def quality(name: str, parts: frozenset[str]) -> float:
     """Quality on the second set of images when these parts have the higher width, the others not.
 
     In percent of right answers, or as the cosine of the features: see `Network.unit`.
+
+    >>> quality("digits", chosen("digits", "sensitive")) > quality("digits", frozenset())
+    True
     """
     net = network(name)
     return net.quality({part: net.high if part in parts else net.low for part in net.parts})
@@ -102,12 +108,20 @@ def quality(name: str, parts: frozenset[str]) -> float:
 
 @cache
 def draws(name: str) -> tuple[float, ...]:
-    """The quality of each of the random choices."""
+    """The quality of each of the random choices.
+
+    >>> len(draws("digits"))
+    60
+    """
     return tuple(quality(name, chosen(name, "random", n)) for n in range(1, DRAWS + 1))
 
 
 def beaten(name: str, value: float) -> int:
-    """How many of the random choices are worse than this quality."""
+    """How many of the random choices are worse than this quality.
+
+    >>> beaten("digits", 100.0), beaten("digits", 0.0)
+    (60, 0)
+    """
     return sum(value > other for other in draws(name))
 
 
@@ -151,7 +165,11 @@ def scene(state: State) -> Scene:
 
 
 def explorer(**fields: Any) -> Panel:
-    """Return the live panel; `fields` are those of `State`."""
+    """Return the live panel; `fields` are those of `State`.
+
+    >>> explorer(draw=7).state.draw
+    7
+    """
     state = State(**fields)
     draws(state.network), damage(state.network)
     return Panel(state, controls(), scene, slow=True)
