@@ -11,6 +11,9 @@ from labkit.layers import LAYERS
 from labkit.quantize import quantize_model
 from labkit.reconstruction import Reconstruction, by_channel, patches, reconstruct
 
+# Torch copies the input for an uneven "same" padding, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
+
 KINDS = {
     "linear": (lambda: nn.Linear(5, 4), (7, 5)),
     "linear on tokens, no bias": (lambda: nn.Linear(5, 4, bias=False), (2, 3, 5)),
