@@ -19,7 +19,7 @@ a whole model
     qat           training under quantization (lsq, qat_grids, qat_schedule, qat_checkpoint, …)
     rounding      better codes without training (reconstruction, bias_correction, beside)
     sensitivity   what each layer loses at each width, measured; predicted by hessian
-    mixed         which layer gets how many bits (budget, knapsack, pareto)
+    mixed         which layer gets how many bits (budget, knapsack, near_bound, pareto)
     transform     before quantizing: batch norm folded, channels equalized (dataflow)
     report, files every byte counted; one file, and back (report_html, recipe, recipe_check, atomic)
     integer       integer-only arithmetic (accumulator, fixed_point, requantize, integer_steps, …)
@@ -32,6 +32,8 @@ models, data and what they are worth
     compare       two models on the same samples
     blame         which layer is at fault
     guide         the document's parameter guide, from measurements
+the robot
+    vla           its world, its teacher, its policy and the closed loop (env, demos, policy, rollout)
 what a learner sees
     explorers     state → scene → picture: what the sliders move
     exercises     check, hint, solution, status, reset
