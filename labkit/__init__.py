@@ -33,7 +33,7 @@ models, data and what they are worth
     blame         which layer is at fault
     guide         the document's parameter guide, from measurements
 the robot
-    vla           its world, its teacher, its policy and the closed loop (env, demos, policy, rollout)
+    vla           its world, teacher and policy; the closed loop (env, demos, policy, rollout)
 what a learner sees
     explorers     state → scene → picture: what the sliders move
     exercises     check, hint, solution, status, reset
