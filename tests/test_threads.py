@@ -14,7 +14,8 @@ def test_the_number_of_threads_comes_back_after_an_error():
     assert torch.get_num_threads() == before
 
 
-def test_it_decorates():
-    torch.set_num_threads(2)
-    assert one_thread()(torch.get_num_threads)() == 1
-    assert torch.get_num_threads() == 2
+def test_it_decorates_a_function_that_is_called_again():
+    before = torch.get_num_threads()
+    threads = one_thread()(torch.get_num_threads)
+    assert (threads(), threads()) == (1, 1)
+    assert torch.get_num_threads() == before
