@@ -7,8 +7,8 @@ quantize_model's defaults but for what a row says. Each row: the same network ro
 training, trained with the range rule, trained with learned steps (LSQ), the paired difference of
 the two, and float trained as long on the same batches. Learning rate and shifts were chosen on 800
 of the training images that neither the network nor its training had seen. Exit status 1 when
-neither rule reaches the row's goal, when LSQ is behind by more than the images leave open, or when a
-training takes more than 30 s. Accuracies are the same each time on one machine.
+neither rule reaches the row's goal, when LSQ is behind by more than the images leave open, or when
+a training takes more than 30 s. Accuracies are the same each time on one machine.
 """
 
 from __future__ import annotations
