@@ -24,7 +24,7 @@ a whole model
     report, files every byte counted; one file, and back (report_html, recipe, recipe_check, atomic)
     integer       integer-only arithmetic (accumulator, fixed_point, requantize, integer_steps, …)
     engine        real low-bit execution, exported to ONNX (onnx_export, onnx_layers, onnx_parts)
-    latency       measured time, as ratios in one run
+    latency       measured time, as ratios in one run (threads: one for small work)
 models, data and what they are worth
     data, zoo     real data and really trained models, offline (zoo_large, real_models, mobilenet)
     train, remake the commands that make them again

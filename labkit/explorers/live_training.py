@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import ipywidgets as widgets
 
-from labkit.explorers.panel import Panel, one_thread
+from labkit.explorers.panel import Panel
 from labkit.explorers.training_runs import EPOCHS, Run, Setting, train, train_control
 from labkit.explorers.training_view import (
     CONTROL,
@@ -25,6 +25,7 @@ from labkit.explorers.training_view import (
     percent,
     scene,
 )
+from labkit.threads import one_thread
 
 REPAINT = 0.2
 """Seconds between two pictures of a training."""

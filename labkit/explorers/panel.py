@@ -11,14 +11,13 @@ and the readouts in words, rounded, so that a stored notebook can be compared as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
-import torch
 import traitlets
 
 from labkit.explorers.controls import (
@@ -35,6 +34,7 @@ from labkit.explorers.controls import (
 from labkit.explorers.drawing.text import short
 from labkit.explorers.scene import Scene
 from labkit.explorers.svg import bare, render, style_sheet
+from labkit.threads import one_thread
 
 __all__ = [
     "Panel",
@@ -42,7 +42,6 @@ __all__ = [
     "choice",
     "float_slider",
     "int_slider",
-    "one_thread",
     "positions",
     "steps_slider",
     "sweep",
@@ -255,6 +254,7 @@ class Panel(widgets.VBox):
         if self._slow:
             self._alert.value = _STATUS
         try:
+            # Between two steps torch's threads fall asleep; to wake them took 8 to 11 ms of a step.
             with nullcontext() if self._slow else one_thread():
                 scene = self._draw(self._state)
             if not isinstance(scene, Scene):
@@ -275,24 +275,6 @@ class Panel(widgets.VBox):
             self._error = f"{type(error).__name__}: {self._error}"
         self._alert.value = _ALERT.format(escape(self._error))
         self._picture.add_class("ql-stale")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread: quicker for small work, and kind to a busy machine.
-
-    >>> with one_thread():
-    ...     torch.get_num_threads()
-    1
-    """
-    # Between two steps of a slider torch's threads fall asleep. Waking them took 8 to 11 ms of a
-    # step on two cores, more than sharing a quick picture's work with them saves.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _put(name: str, control: Any, value: Any, *, exact: bool) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from labkit.compare import Comparison
 from labkit.data import load_mnist
 from labkit.evaluate import Accuracy, right_answers
-from labkit.explorers.panel import Panel, choice, one_thread
+from labkit.explorers.panel import Panel, choice
 from labkit.explorers.scene import Axis, Band, Mark, Plot, Readout, Rule, Scene
 from labkit.explorers.training_runs import Parts, in_float
 from labkit.explorers.training_view import (
@@ -29,6 +29,7 @@ from labkit.explorers.training_view import (
 from labkit.qat_schedule import train_progressively
 from labkit.qparams import choose_qparams
 from labkit.selection import quantizable_layers
+from labkit.threads import one_thread
 from labkit.zoo import mnist_mlp
 
 WIDTHS, EPOCHS, PARTS, IMAGES = (8, 4, 2), 6, 2, 1000
