@@ -71,7 +71,7 @@ def test_every_field_replaced_by_something_strange_is_refused_or_harmless(path, 
         if not place or place[0] in ("format", "version"):
             continue
         changed = replaced(recipe, place, new)
-        changed["sha256"] = files._checksum(changed, tensors)
+        changed["sha256"] = files.checksum(changed, tensors)
         metadata = {"quantization": json.dumps(changed)}
         strange = tmp_path / "strange.safetensors"
         strange.write_bytes(bytes_from_tensors(tensors, metadata=metadata))
