@@ -119,11 +119,14 @@ def test_demos_join_in_order(demos):
         (lambda: Episode("go to", 0).step(5), "0 to 4, got 5"),
         (lambda: roll_out(Policy(), []), "no episodes"),
         (lambda: held_out(0), "at least 1, got 0"),
-        (lambda: compare(["x"], []), "same episodes|attribute"),
+        (
+            lambda: compare(roll_out(Policy(), [("go to", 0)]), []),
+            "same episodes in the same order",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):
-    with pytest.raises((ValueError, AttributeError), match=message):
+    with pytest.raises(ValueError, match=message):
         call()
 
 

@@ -60,8 +60,9 @@ class Language(nn.Module):
 class Film(nn.Module):
     """A residual convolution of which the sentence scales and shifts every channel.
 
-    Without the batch norm the policy learned to point at things but not to act: after 800 steps it
-    still chose the most frequent action every time. With it, it was right in 90 % of the steps.
+    Without the batch norms of vision and fusion the policy learned to point at things, not to act:
+    after 800 steps of training it was right in 54 % of the steps, as often as the expert goes
+    forward. With them it was right in 90 %.
     """
 
     def __init__(self, width: int, language: int) -> None:
