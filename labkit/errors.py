@@ -60,13 +60,14 @@ def quantization_error(x: Tensor, qparams: QParams) -> ErrorReport:
         )
         outside = value < (qparams.quant_min - zero_point) * scale
         outside |= value > (qparams.quant_max - zero_point) * scale
-        error = restored - value
-        squared = error.square()
+        # In place, as fresh memory for each step would cost more than the arithmetic.
+        error = restored.sub_(value)
+        largest = max(largest, *(end.abs().item() for end in error.aminmax()))
+        squared = error.square_()
         # Selected, not multiplied by 0: a square may be infinite.
-        clipping += torch.where(outside, squared, 0.0).sum().item()
-        rounding += torch.where(outside, 0.0, squared).sum().item()
-        signal += value.square().sum().item()
-        largest = max(largest, error.abs().max().item())
+        clipping += squared[outside].sum().item()
+        rounding += squared.masked_fill_(outside, 0.0).sum().item()
+        signal += torch.dot(value.reshape(-1), value.reshape(-1)).item()
     rounding_mse, clipping_mse = rounding / x.numel(), clipping / x.numel()
     mse = rounding_mse + clipping_mse
     return ErrorReport(

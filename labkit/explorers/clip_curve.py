@@ -148,7 +148,7 @@ def measure(data: str, bits: int, clip: float, grid: str = "half") -> Measured:
     back = fake_quantize(moved, parameters)
     low, high = (end.item() for end in representable_range(parameters))
     # Every value is now on a level, so that dividing by the step gives the code exactly.
-    codes = (back / parameters.scale).round_().to(torch.int64) + parameters.zero_point
+    codes = (back / parameters.scale).round_().add_(parameters.zero_point).to(torch.int64)
     return Measured(
         report,
         back - moved,
