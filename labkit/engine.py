@@ -129,12 +129,13 @@ class Agreement:
 
 
 def compare_with_simulation(
-    model: nn.Module, x: Tensor, *, threads: int = 1, accuracy_level: int = 4
+    model: nn.Module, x: Tensor | tuple[Tensor, ...], *, threads: int = 1, accuracy_level: int = 4
 ) -> Agreement:
     """Run a quantized model both ways on `x` and count what differs: outputs, activation codes.
 
-    Codes are counted where a static layer's input becomes integers in the graph. Raises ValueError
-    as `export_onnx` does, and for a model with more than one output.
+    `x`: one input, or a tuple of them. Codes are counted where a static layer's input becomes
+    integers in the graph. Raises ValueError as `export_onnx` does, and for a model with more than
+    one output.
 
     >>> from labkit.layers import QuantLinear
     >>> from labkit.qparams import choose_qparams
@@ -144,11 +145,12 @@ def compare_with_simulation(
     32
     """
     file = export_onnx(model, x, accuracy_level=accuracy_level)
-    got = Engine(file, threads)(x)
+    inputs = x if isinstance(x, tuple) else (x,)
+    got = Engine(file, threads)(*inputs)
     if not isinstance(got, Tensor):
         raise ValueError(f"can compare a model with one output, got {len(got)} outputs")
-    expected, simulated = _simulate(model, x)
-    executed = _executed_codes(file, x, threads) if simulated else []
+    expected, simulated = _simulate(model, inputs)
+    executed = _executed_codes(file, inputs, threads) if simulated else []
     codes, largest_step = {}, 0
     for (name, wanted), found in zip(simulated, executed, strict=True):
         steps = (found.flatten().int() - wanted.flatten().int()).abs()
@@ -189,7 +191,9 @@ def _why(model: nn.Module, relative: float, accuracy_level: int) -> str:
     return "Because " + "; ".join(reasons) + "." if reasons else "Unexplained."
 
 
-def _simulate(model: nn.Module, x: Tensor) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+def _simulate(
+    model: nn.Module, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, list[tuple[str, Tensor]]]:
     """Output of the simulation, and the codes that enter each static layer."""
     found: list[tuple[str, Tensor]] = []
     hooks = []
@@ -205,7 +209,7 @@ def _simulate(model: nn.Module, x: Tensor) -> tuple[Tensor, list[tuple[str, Tens
     try:
         model.eval()
         with torch.no_grad():
-            return model(x), found
+            return model(*inputs), found
     finally:
         for hook in hooks:
             hook.remove()
@@ -213,7 +217,7 @@ def _simulate(model: nn.Module, x: Tensor) -> tuple[Tensor, list[tuple[str, Tens
             module.training = training
 
 
-def _executed_codes(file: bytes, x: Tensor, threads: int) -> list[Tensor]:
+def _executed_codes(file: bytes, inputs: tuple[Tensor, ...], threads: int) -> list[Tensor]:
     """What each QuantizeLinear of the graph gives, once its output is asked for."""
     model = _parsed(file)
     nodes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
@@ -222,7 +226,7 @@ def _executed_codes(file: bytes, x: Tensor, threads: int) -> list[Tensor]:
     names = [clipped.get(node.output[0], node.output[0]) for node in nodes]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    results = Engine(model.SerializeToString(), threads)(x)
+    results = Engine(model.SerializeToString(), threads)(*inputs)
     return [results] if isinstance(results, Tensor) else list(results)
 
 

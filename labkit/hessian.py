@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from labkit.attention import can_split, split_attention
 from labkit.checks import check_whole
+from labkit.inputs import Inputs, call, count
 from labkit.quantize import quantize_model
 from labkit.sensitivity import Sensitivity, check_widths, layer_bytes
 
@@ -78,7 +79,7 @@ def hutchinson_trace(
 
 def hessian_sensitivity(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Inputs, Tensor]],
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
     bits: Iterable[int] = (2, 3, 4, 6, 8),
     *,
@@ -121,10 +122,10 @@ def hessian_sensitivity(
     for inputs, targets in batches:
         # The fused attention kernels have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            value = loss(work(inputs), targets)
+            value = loss(call(work, inputs), targets)
             found = _increase(value, weights, errors, curvature, samples, generator)
-        increase += len(inputs) * found
-        seen += len(inputs)
+        increase += count(inputs) * found
+        seen += count(inputs)
     if not seen:
         raise ValueError("needs at least one batch of (inputs, targets), got none")
     if not np.isfinite(increase).all():

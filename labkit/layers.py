@@ -62,6 +62,8 @@ class QuantLayer(Float32Scale):
 
     packed: Tensor
     zero_points: Tensor | None
+    # The dequantized weight, while `labkit.unpacked` keeps it.
+    kept: Tensor | None = None
 
     def __init__(
         self,
@@ -162,6 +164,8 @@ class QuantLayer(Float32Scale):
 
     def weight_as(self, dtype: torch.dtype) -> Tensor:
         """Return the weight that the codes stand for in another float dtype."""
+        if self.kept is not None and self.kept.dtype == dtype:
+            return self.kept
         qparams = self.qparams
         return dequantize(rows(self.codes, qparams), qparams, dtype).view(self.weight_shape)
 

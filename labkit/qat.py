@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 
 from labkit.checks import check_bits, check_whole
 from labkit.evaluate import Accuracy, measured
+from labkit.inputs import Inputs, call, count
 from labkit.qat_checkpoint import (
     Progress,
     check_place,
@@ -42,7 +43,7 @@ __all__ = ["STEP_RULES", "BatchRecord", "EpochRecord", "Trained", "train_quantiz
 def train_quantized(
     model: nn.Module,
     choose: Mapping[str, Chooser],
-    train_loader: Iterable[tuple[Tensor, Tensor]],
+    train_loader: Iterable[tuple[Inputs, Tensor]],
     num_epochs: int,
     *,
     step_rule: str = "range",
@@ -62,9 +63,10 @@ def train_quantized(
     `choose`: layer name → function from that layer's weight to its `QParams`. What enters those
     layers is quantized too, with `activation_bits` (None: it stays float). `step_rule`: where the
     grids come from, "range" or "learned", see `labkit.qat_grids`. `train_loader` yields (inputs,
-    targets) and is run through once an epoch. Adam; the learning rate falls to 0 along half a
-    cosine. The model ends in eval mode with ordinary float weights; quantizing them on the grids
-    that are returned gives exactly the model that was trained.
+    targets), several inputs in a tuple or by name in a dict, and is run through once an epoch.
+    Adam; the learning rate falls to 0 along half a cosine. The model ends in eval mode with
+    ordinary float weights; quantizing them on the grids that are returned gives exactly the model
+    that was trained.
 
     * max_norm: gradients together longer than this are shortened to it.
     * validate: gives the quality, larger is better, of the model with its quantized numbers, in
@@ -184,31 +186,31 @@ class _Training:
         for module in self.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-        total, count = 0.0, 0
+        total, samples = 0.0, 0
         for batch, (inputs, targets) in enumerate(self.loader, start=1):
             # Without a length the rate falls from epoch to epoch.
             share = 0.0 if self.batches is None else (batch - 1) / self.batches
             self._set_rate((number - 1 + share) / self.num_epochs)
             value = self._step(inputs, targets)
-            total += value * len(inputs)
-            count += len(inputs)
+            total += value * count(inputs)
+            samples += count(inputs)
             if self.after_batch is not None:
                 self.after_batch(BatchRecord(number, batch, self.batches, value))
             if self.stop is not None and self.stop():
                 self._check_reached()
                 return None
-        if count == 0:
+        if samples == 0:
             raise ValueError(
                 "train_loader held no batches in an epoch; give a list or a DataLoader, "
                 "not a generator that is used up after the first epoch"
             )
         self._check_reached()
-        return total / count
+        return total / samples
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> float:
+    def _step(self, inputs: Inputs, targets: Tensor) -> float:
         # A weight that several layers read is quantized once.
         with parametrize.cached():
-            loss = self.loss(self.model(inputs), targets)
+            loss = self.loss(call(self.model, inputs), targets)
         value = loss.item()
         if not math.isfinite(value):
             raise ValueError(

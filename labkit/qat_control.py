@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from labkit.inputs import Inputs
 from labkit.qat import check_loader, train_quantized
 from labkit.qat_grids import Chooser
 from labkit.qat_records import Trained
@@ -23,7 +24,7 @@ SHARED = ("learning_rate", "loss", "max_norm")
 def train_with_control(
     model: nn.Module,
     choose: Callable[[int], Mapping[str, Chooser]],
-    train_loader: Iterable[tuple[Tensor, Tensor]],
+    train_loader: Iterable[tuple[Inputs, Tensor]],
     num_epochs: int | Sequence[int],
     *,
     schedule: Sequence[int] | None = None,

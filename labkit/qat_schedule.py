@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from labkit.checks import check_bits, check_whole
+from labkit.inputs import Inputs
 from labkit.qat import check_loader, train_quantized
 from labkit.qat_grids import Chooser
 from labkit.qat_records import Trained
@@ -24,7 +25,7 @@ def train_progressively(
     model: nn.Module,
     bits: Sequence[int] = (8, 4, 2),
     *,
-    train_loader: Iterable[tuple[Tensor, Tensor]],
+    train_loader: Iterable[tuple[Inputs, Tensor]],
     num_epochs: int | Sequence[int],
     choose: Callable[[int], Mapping[str, Chooser]] | None = None,
     checkpoint: Path | str | None = None,

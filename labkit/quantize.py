@@ -20,6 +20,7 @@ from labkit.attention import can_split, split_attention
 from labkit.calibration import calibrate
 from labkit.checks import check_bits, check_whole
 from labkit.evaluate import Accuracy, measured
+from labkit.inputs import Inputs
 from labkit.layers import LAYERS, ActivationQuantizer, QuantLayer
 from labkit.modules import replace_modules
 from labkit.observers import make_observer
@@ -40,7 +41,7 @@ def quantize_model(
     bits: int | Mapping[str, int] = 8,
     activation_bits: int | None = 8,
     calibration_data: Iterable | None = None,
-    train_loader: Iterable[tuple[Tensor, Tensor]] | None = None,
+    train_loader: Iterable[tuple[Inputs, Tensor]] | None = None,
     num_epochs: int = 0,
     evaluate: Callable[[nn.Module], Accuracy | float] | None = None,
     granularity: str | int = "channel",

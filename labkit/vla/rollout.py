@@ -7,7 +7,8 @@ episode stops there and has failed. Two policies are compared on the same episod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from labkit.compare import Comparison
 from labkit.evaluate import Accuracy
+from labkit.unpacked import unpacked
 from labkit.vla.env import MISSIONS, Episode, pictures, tokens
 
 Actor = Callable[[Tensor, Tensor], Tensor]
@@ -82,12 +84,10 @@ def roll_out(
     ends = [""] * len(games)
     seen = [{first.tobytes()} for (first,) in rooms]
     playing = list(range(len(games)))
-    modes = _eval_mode(policy)
-    try:
+    with _at_work(policy):
         while playing:
             now = torch.from_numpy(pictures([rooms[i][-1] for i in playing]))
-            with torch.no_grad():
-                scores = policy(now.permute(0, 3, 1, 2).float() / 255, words[playing])
+            scores = policy(now.permute(0, 3, 1, 2).float() / 255, words[playing])
             if not torch.isfinite(scores).all():
                 raise ValueError("the policy answered with NaN or infinity")
             for i, action in zip(playing, scores.argmax(1).tolist(), strict=True):
@@ -96,9 +96,6 @@ def roll_out(
                 rooms[i].append(games[i].tiles())
                 ends[i] = _end(games[i], rooms[i][-1].tobytes(), seen[i])
             playing = [i for i in playing if not ends[i]]
-    finally:
-        for module, training in modes:
-            module.training = training
     return [
         Rollout(game.kind, game.seed, sentence, np.stack(room), np.array(did, np.uint8), end)
         for game, sentence, room, did, end in zip(
@@ -145,16 +142,11 @@ def agreement(policy: Actor, rollouts: Sequence[Rollout]) -> float:
     words = np.concatenate([np.tile(tokens(r.sentence), (len(r.actions), 1)) for r in rollouts])
     done = torch.from_numpy(np.concatenate([r.actions for r in rollouts]).astype(np.int64))
     now, same = torch.from_numpy(pictures(rooms)), 0
-    modes = _eval_mode(policy)
-    try:
-        with torch.no_grad():
-            for part in torch.arange(len(done)).split(500):
-                seen = now[part].permute(0, 3, 1, 2).float() / 255
-                answer = policy(seen, torch.from_numpy(words[part.numpy()])).argmax(1)
-                same += int((answer == done[part]).sum())
-    finally:
-        for module, training in modes:
-            module.training = training
+    with _at_work(policy):
+        for part in torch.arange(len(done)).split(500):
+            seen = now[part].permute(0, 3, 1, 2).float() / 255
+            answer = policy(seen, torch.from_numpy(words[part.numpy()])).argmax(1)
+            same += int((answer == done[part]).sum())
     return same / len(done)
 
 
@@ -167,12 +159,19 @@ def _end(game: Episode, room: bytes, seen: set[bytes]) -> str:
     return ""
 
 
-def _eval_mode(policy: Actor) -> list[tuple[nn.Module, bool]]:
+@contextmanager
+def _at_work(policy: Actor) -> Iterator[None]:
+    """Eval mode, no gradients, weights unpacked once; afterwards the policy is as it was."""
     modules = list(policy.modules()) if isinstance(policy, nn.Module) else []
-    modes = [(module, module.training) for module in modules]
-    if isinstance(policy, nn.Module):
-        policy.eval()
-    return modes
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        with torch.no_grad(), unpacked(policy):
+            yield
+    finally:
+        for module, training in zip(modules, modes, strict=True):
+            module.training = training
 
 
 def _check_paired(first: Sequence[Rollout], second: Sequence[Rollout]) -> None:
