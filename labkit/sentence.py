@@ -1,0 +1,143 @@
+"""From words to limits: a request is cut into clauses of one quantity, and each is read by itself.
+
+A clause is read only when all of it is understood and its parts fit together. Anything else is
+refused with the words quoted: the price of a misread "not under 6 MB" is paid by somebody else.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from labkit.clause import METHODS, TOPICS, Meaning, NotUnderstood, topics_of, words_of
+from labkit.meaning import read_clause
+from labkit.wording import Token, read_words
+
+# Words that stand behind the quantity they belong to, where no comma cuts the clauses.
+_BEHIND = {"less", "smaller", "faster", "loss", "filler", "of", "model", "float"}
+_POSTFIXES = ("or ", "以", "之", "内", "封顶")
+_FITS = {
+    "bytes": {"size"},
+    "seconds": {"time", "compute"},
+    "hertz": {"time"},
+    "bits": {"width"},
+    "number": {"width", "size"},
+}
+
+
+def read_limits(text: str) -> list[Meaning]:
+    """Return what a request in words asks for, one `Meaning` a clause, in order.
+
+    Raises `labkit.quantities.UnitMissing` for a number without a unit, `NotUnderstood` quoting
+    words that have no meaning here, that contradict each other, or that ask for nothing.
+
+    >>> [(m.field, m.value) for m in read_limits("under 6 MB, at most 3 points worse")]
+    [('max_bytes', 6000000), ('max_loss', 0.03)]
+    """
+    if not isinstance(text, str):
+        raise NotUnderstood(f'a request must be words such as "under 6 MB", got {text!r}')
+    try:
+        tokens = read_words(text)
+        _refuse_unknown(tokens)
+        meanings = [read_clause(clause) for part in _parts(tokens) for clause in _clauses(part)]
+    except ValueError as error:
+        raise _with_request(error, text) from None
+    if not meanings:
+        raise NotUnderstood(
+            f'nothing is asked for in "{text.strip()}"; write for example "under 6 MB, at most 3 '
+            'points worse, 200 ms"'
+        )
+    return meanings
+
+
+def _with_request(error: ValueError, text: str) -> ValueError:
+    """The same error, with the whole request where its message does not hold it."""
+    message, shown = str(error), " ".join(text.split())
+    if shown not in message:
+        message += f' (in "{shown}")'
+    return (type(error) if type(error) is not ValueError else NotUnderstood)(message)
+
+
+def _refuse_unknown(tokens: list[Token]) -> None:
+    """Quote every word that is not understood; neighbours together."""
+    quoted: list[str] = []
+    before = ""
+    for token in tokens:
+        if token.kind == "unknown":
+            if before == "unknown":
+                quoted[-1] += ("" if token.glued else " ") + token.text
+            else:
+                quoted.append(token.text)
+        before = token.kind
+    if quoted:
+        raise NotUnderstood("not understood: " + ", ".join(f'"{words}"' for words in quoted))
+
+
+def _parts(tokens: list[Token]) -> list[list[Token]]:
+    """Cut at commas and "and"; a part without a quantity goes to the next one that fits it."""
+    parts: list[list[Token]] = [[]]
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.kind == "and":
+            parts.append([])
+        elif token.kind in METHODS:
+            if following is not None and following.kind in TOPICS:
+                raise NotUnderstood(f'not understood: "{words_of([token, following])}"')
+            parts.insert(-1, [token])
+        else:
+            parts[-1].append(token)
+    whole: list[list[Token]] = []
+    waiting: list[Token] = []
+    for part in filter(_says_something, parts):
+        if part[0].kind in METHODS:
+            whole.append(part)
+            continue
+        named, here = topics_of(waiting), topics_of(part)
+        if named and here and named != here:
+            _refuse_empty(waiting)
+        waiting = waiting + part
+        if any(token.kind == "quantity" for token in part):
+            whole.append(waiting)
+            waiting = []
+    if waiting:
+        _refuse_empty(waiting)
+    return whole
+
+
+def _says_something(part: list[Token]) -> bool:
+    return any(token.kind not in ("filler", "model", "of", "to") for token in part)
+
+
+def _refuse_empty(part: list[Token]) -> None:
+    raise NotUnderstood(f'"{words_of(part)}" names no number; say how much, such as "under 6 MB"')
+
+
+def _clauses(part: list[Token]) -> list[list[Token]]:
+    """Cut a part with several quantities into clauses of one each."""
+    places = [i for i, token in enumerate(part) if token.kind == "quantity"]
+    if len(places) < 2:
+        return [part]
+    clauses, start = [], 0
+    for here, following in itertools.pairwise(places):
+        end = here + 1
+        while end < following and _belongs(part[end], part[start:end], part[here]):
+            end += 1
+        clauses.append(part[start:end])
+        start = end
+    return [*clauses, part[start:]]
+
+
+def _belongs(token: Token, clause: list[Token], quantity: Token) -> bool:
+    """Whether a word behind a quantity still speaks of it."""
+    if token.kind in _BEHIND:
+        return True
+    if token.kind in ("upper", "lower"):
+        return token.text.startswith(_POSTFIXES)
+    if token.kind in TOPICS:
+        fits = _FITS.get(quantity.quantity.kind)
+        topics = topics_of(clause)
+        return (fits is None or TOPICS[token.kind] in fits) and topics <= {TOPICS[token.kind]}
+    if token.kind in ("cut", "shrink", "shorten"):
+        # Behind a share, "a 75 % reduction"; but "6 MB, reduce …" begins anew.
+        share = quantity.quantity.kind in ("percent", "points", "fraction", "times")
+        turned = {"cut", "shrink", "shorten", "less", "smaller", "faster", "loss"}
+        return share and not any(other.kind in turned for other in clause)
+    return False
