@@ -106,7 +106,7 @@ def mnist_cnn(trained: bool = True) -> MnistCNN:
     return _ready(MnistCNN, "mnist_cnn.safetensors" if trained else None)
 
 
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+def seeded(build: Callable[[], nn.Module], seed: int = INITIAL_SEED) -> nn.Module:
     """Build a model with a fixed seed; return it in eval mode, the global random state untouched.
 
     >>> first, second = seeded(MnistMLP), seeded(MnistMLP)
@@ -116,7 +116,7 @@ def seeded(build: Callable[[], nn.Module]) -> nn.Module:
     # The CPU generator alone: torch.manual_seed would also reseed every accelerator.
     state = torch.get_rng_state()
     try:
-        torch.default_generator.manual_seed(INITIAL_SEED)
+        torch.default_generator.manual_seed(seed)
         return build().eval()
     finally:
         torch.set_rng_state(state)

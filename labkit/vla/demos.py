@@ -35,6 +35,10 @@ class Demos:
         """Return the number of steps."""
         return len(self.actions)
 
+    def __getitem__(self, rows: np.ndarray | slice) -> Demos:
+        """Return the chosen steps."""
+        return Demos(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     @staticmethod
     def joined(parts: Iterable[Demos]) -> Demos:
         """Return all steps of several sets, in order."""

@@ -1,0 +1,231 @@
+"""Train the robot: it imitates BabyAI's expert, and learns to point at what the mission names.
+
+    python -m labkit.vla.train --seed 0      # 1 and 2 are bundled too
+
+    loss = cross-entropy of the expert's action + `map_weight` · cross-entropy of the two maps
+
+Progress is shown, and kept under ``data/cache`` every few hundred
+steps: a training that was interrupted goes on from there, and ends bit for bit where it would have
+ended otherwise. Then the policy plays held-out episodes, and replaces the checkpoint under
+``data/`` and its entry in the manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save as tensors_to_bytes
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from labkit import data
+from labkit.data import read_manifest, record
+from labkit.evaluate import Accuracy
+from labkit.qat_checkpoint import Progress, fingerprint, read_checkpoint, write_checkpoint
+from labkit.qat_records import EpochRecord
+from labkit.vla.batches import FILE, bundled_demos
+from labkit.vla.demos import Demos
+from labkit.vla.experience import chosen, shown
+from labkit.vla.policy import Policy
+from labkit.vla.rollout import held_out, roll_out, success
+from labkit.vla.zoo import SEEDS, checkpoint_name, robot
+
+EPISODES = 600
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the robot is trained: AdamW, one rise and fall of the learning rate.
+
+    `batch_size`: divisible by the eight views that every batch shows.
+
+    >>> Recipe().seed
+    0
+    """
+
+    seed: int = 0
+    steps: int = 5000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    map_weight: float = 5.0
+    max_norm: float = 1.0
+    steps_between_saves: int = 250
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0: a tenth of the way up, then down.
+
+        >>> Recipe(steps=1000).rate(0), Recipe(steps=1000).rate(100), Recipe(steps=1000).rate(1000)
+        (0.0, 0.002, 0.0)
+        """
+        rise = self.steps / 10
+        place = step / rise - 1 if step < rise else (step - rise) / (self.steps - rise)
+        return self.learning_rate * (1 + math.cos(math.pi * place)) / 2
+
+
+def train(
+    policy: Policy,
+    demos: Demos,
+    recipe: Recipe,
+    *,
+    checkpoint: Path | None = None,
+    progress: bool = False,
+    stop: Callable[[int], bool] | None = None,
+) -> tuple[EpochRecord, ...]:
+    """Train `policy` in place; return the mean loss of every `steps_between_saves` steps.
+
+    `checkpoint`: a file to go on from when it exists, and to keep the state in. `stop`: is told how
+    many steps are done after each save; True ends the training there. The policy ends in eval mode.
+    Raises ValueError for a recipe that cannot work, for a file of another training, and when the
+    loss is no longer finite.
+    """
+    _check(recipe)
+    chosen(demos, recipe.batch_size, recipe.seed, 0)
+    optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=recipe.weight_decay)
+    done = Progress()
+    start = fingerprint(policy, {**asdict(recipe), "steps_of_the_expert": len(demos)})
+    if checkpoint is not None and checkpoint.exists():
+        done = read_checkpoint(checkpoint, start, policy, optimizer, [])
+    policy.train()
+    first = len(done.history) * recipe.steps_between_saves
+    bar = tqdm(
+        total=recipe.steps, initial=first, desc=f"robot, seed {recipe.seed}", disable=not progress
+    )
+    with bar:
+        while first < recipe.steps:
+            last = min(first + recipe.steps_between_saves, recipe.steps)
+            losses, right = [], []
+            for step in range(first, last):
+                loss, share = _step(policy, optimizer, demos, recipe, step)
+                losses.append(loss)
+                right.append(share)
+                bar.update()
+            bar.set_postfix_str(
+                f"loss {np.mean(losses):.4f}, as the expert {100 * np.mean(right):.1f} %"
+            )
+            done.history.append(EpochRecord(len(done.history) + 1, float(np.mean(losses))))
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, start, policy, optimizer, [], done)
+            first = last
+            if stop is not None and stop(first):
+                break
+    policy.eval()
+    return tuple(done.history)
+
+
+def retrain(
+    recipe: Recipe, folder: Path | None = None, *, episodes: int = EPISODES, progress: bool = True
+) -> Accuracy:
+    """Train the robot, replace its checkpoint and manifest entry; return its held-out success.
+
+    `folder` is the data folder, by default the one beside the package. Raises ValueError for a seed
+    that is not among `SEEDS`, and as `train`.
+
+    >>> retrain(Recipe(seed=7))
+    Traceback (most recent call last):
+    ...
+    ValueError: the bundled robots have seeds 0, 1, 2; got 7
+    """
+    name, command = checkpoint_name(recipe.seed), f"{COMMAND} --seed {recipe.seed}"
+    folder = data.DATA_FOLDER if folder is None else Path(folder)
+    policy = robot(recipe.seed, trained=False)
+    demos = bundled_demos()
+    kept = folder / "cache" / f"{Path(name).stem}_training.safetensors"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    train(policy, demos, recipe, checkpoint=kept, progress=progress)
+    quality = success(roll_out(policy, held_out(episodes)))
+    facts = {
+        "architecture": Policy.__name__,
+        "command": command,
+        "data_sha256": read_manifest()[FILE]["content_sha256"],
+        "torch": torch.__version__.split("+")[0],
+        **asdict(recipe),
+    }
+    # One metadata entry: safetensors may write several in any order, and the sha256 would change.
+    content = tensors_to_bytes(
+        {key: value.contiguous() for key, value in policy.state_dict().items()},
+        metadata={"training": json.dumps(facts, sort_keys=True)},
+    )
+    record(
+        name,
+        content,
+        command,
+        folder,
+        held_out_success=quality.correct,
+        held_out_episodes=quality.n,
+    )
+    kept.unlink()
+    return quality
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command of this module; returns the exit status.
+
+    >>> main(["--seed", "7"])
+    Traceback (most recent call last):
+    ...
+    SystemExit: 2
+    """
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Train the bundled robots again.")
+    parser.add_argument("--seed", type=int, choices=SEEDS, default=0)
+    seed = parser.parse_args(arguments).seed
+    # Sums in one thread are always added in the same order.
+    torch.set_num_threads(1)
+    start = time.process_time()
+    try:
+        quality = retrain(Recipe(seed=seed))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    seconds = time.process_time() - start
+    print(f"robot, seed {seed}: success {quality}, {seconds:.0f} s of one core in this run")
+    return 0
+
+
+COMMAND = "python -m labkit.vla.train"
+
+
+def _step(
+    policy: Policy, optimizer: torch.optim.Optimizer, demos: Demos, recipe: Recipe, step: int
+) -> tuple[float, float]:
+    """Take one step; return the loss, and the share of actions that were the expert's."""
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.rate(step)
+    batch = chosen(demos, recipe.batch_size, recipe.seed, step)
+    seen, words, actions = shown(batch)
+    logits, maps = policy.grounded(seen, words)
+    pointing = functional.binary_cross_entropy_with_logits(
+        maps, torch.from_numpy(batch.targets).float()
+    )
+    loss = functional.cross_entropy(logits, actions) + recipe.map_weight * pointing
+    if not math.isfinite(loss.item()):
+        raise ValueError(
+            f"the loss became {loss.item()} in step {step + 1}; "
+            f"try a learning rate below {recipe.learning_rate}"
+        )
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), recipe.max_norm)
+    optimizer.step()
+    return loss.item(), (logits.argmax(1) == actions).float().mean().item()
+
+
+def _check(recipe: Recipe) -> None:
+    if min(recipe.steps, recipe.steps_between_saves) < 1 or not recipe.learning_rate > 0:
+        raise ValueError(
+            f"got steps={recipe.steps}, steps_between_saves={recipe.steps_between_saves} and "
+            f"learning_rate={recipe.learning_rate}; needs at least 1, at least 1, and more than 0"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
