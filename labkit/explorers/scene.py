@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.explorers.drawing.blocks import Cells, Image
+from labkit.explorers.drawing.blocks import Cells, Image, Photo
 from labkit.explorers.drawing.marks import (
     Band,
     Bars,
@@ -205,6 +205,7 @@ __all__ = [
     "Image",
     "Line",
     "Mark",
+    "Photo",
     "Plot",
     "Points",
     "Readout",

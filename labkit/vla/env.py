@@ -162,8 +162,8 @@ def tokens(mission: str) -> np.ndarray:
 
 
 @cache
-def tile_images() -> np.ndarray:
-    """Return the picture of every tile: (tiles, 8, 8, 3) uint8, drawn by MiniGrid itself.
+def tile_images(pixels: int = PIXELS) -> np.ndarray:
+    """Return the picture of every tile: (tiles, pixels, pixels, 3) uint8, drawn by MiniGrid itself.
 
     >>> tile_images().shape
     (100, 8, 8, 3)
@@ -171,23 +171,24 @@ def tile_images() -> np.ndarray:
     kinds = {"ball": Ball, "box": Box, "key": Key}
     things = [None, Wall(), *(kinds[kind](colour) for kind, colour in _THINGS)]
     robots = (None, 0, 1, 2, 3)
-    images = [Grid.render_tile(t, agent_dir=r, tile_size=PIXELS) for r in robots for t in things]
+    images = [Grid.render_tile(t, agent_dir=r, tile_size=pixels) for r in robots for t in things]
     return np.stack(images).astype(np.uint8)
 
 
-def pictures(rooms: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def pictures(rooms: Sequence[np.ndarray] | np.ndarray, pixels: int = PIXELS) -> np.ndarray:
     """Return what the camera sees: rooms (n, 8, 8) of tiles → (n, 64, 64, 3) uint8.
 
-    Raises ValueError for another shape or a tile that does not exist.
+    More `pixels` a side of a cell draw the same room larger, for people to look at. Raises
+    ValueError for another shape or a tile that does not exist.
 
     >>> pictures(Episode("go to", seed=3).tiles()[None]).shape
     (1, 64, 64, 3)
     """
     rooms = np.asarray(rooms)
-    images = tile_images()
+    images = tile_images(pixels)
     if rooms.ndim != 3 or rooms.shape[1:] != (SIZE, SIZE):
         raise ValueError(f"rooms must have shape (n, {SIZE}, {SIZE}), got {rooms.shape}")
     if rooms.size and int(rooms.max()) >= len(images):
         raise ValueError(f"tiles are numbered 0 to {len(images) - 1}, got {int(rooms.max())}")
     parts = images[rooms].transpose(0, 1, 3, 2, 4, 5)
-    return parts.reshape(len(rooms), SIZE * PIXELS, SIZE * PIXELS, 3)
+    return parts.reshape(len(rooms), SIZE * pixels, SIZE * pixels, 3)

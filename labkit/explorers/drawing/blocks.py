@@ -1,4 +1,4 @@
-"""Marks made of boxes: labelled cells (bits, bytes, codes) and small images (digits, heat maps)."""
+"""Marks made of boxes: labelled cells (bits, codes), small images (digits, heat maps), photos."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from labkit.explorers.drawing.marks import Mark, Numbers, freeze, numbers
 from labkit.explorers.drawing.palette import check_role
+from labkit.explorers.drawing.png import SIGNATURE
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,33 @@ class Image(Mark):
     def shape(self) -> tuple[int, ...]:
         """Rows, columns (and 3 for colour)."""
         return np.shape(self.pixels)
+
+
+@dataclass(frozen=True)
+class Photo(Mark):
+    """A picture of many pixels as PNG bytes, in the box from (x0, y0) to (x1, y1), kept in shape.
+
+    Bytes are compared and sent on as they are, where `Image` holds every pixel as a number. A
+    camera's frame, for example. ``sharp`` shows pixels as squares. ValueError for other bytes.
+
+    >>> from labkit.explorers.drawing.png import encode
+    >>> Photo(encode(np.zeros((2, 2, 3), np.uint8)), 0, 1, 0, 1).png[1:4]
+    b'PNG'
+    """
+
+    png: bytes
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    sharp: bool = True
+
+    def __post_init__(self) -> None:
+        """Check that it is a PNG and that the box is finite."""
+        super().__post_init__()
+        numbers(self, "x0, x1, y0, y1", [self.x0, self.x1, self.y0, self.y1])
+        if not (isinstance(self.png, bytes) and self.png.startswith(SIGNATURE)):
+            raise ValueError("Photo: got other data; give PNG bytes, as drawing.png.encode does")
 
 
 def _nested(values: Any) -> Any:

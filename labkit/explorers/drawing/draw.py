@@ -10,7 +10,7 @@ import numpy as np
 
 from labkit.explorers.drawing import marks as m
 from labkit.explorers.drawing import png, text
-from labkit.explorers.drawing.blocks import Cells, Image
+from labkit.explorers.drawing.blocks import Cells, Image, Photo
 from labkit.explorers.drawing.frame import FONT, Frame
 from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import LIGHT, variable
@@ -227,6 +227,21 @@ def _image(mark: Image, frame: Frame) -> str:
         preserveAspectRatio="xMidYMid" if mark.square else "none",
         style="image-rendering:pixelated",
         href=png.data_uri(_coloured(mark)),
+    )
+
+
+@draw.register
+def _photo(mark: Photo, frame: Frame) -> str:
+    left, top, width, height = box(frame, mark.x0, mark.x1, mark.y0, mark.y1)
+    return tag(
+        "image",
+        x=left,
+        y=top,
+        width=width,
+        height=height,
+        preserveAspectRatio="xMidYMid",
+        style="image-rendering:pixelated" if mark.sharp else "image-rendering:auto",
+        href=png.data_uri(mark.png),
     )
 
 

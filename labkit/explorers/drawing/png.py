@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 3: 2, 4: 6}
 
 
@@ -30,7 +30,7 @@ def encode(pixels: np.ndarray) -> bytes:
     # Filter type 0 (none) stands before each row.
     raw = np.concatenate([np.zeros((rows, 1), np.uint8), pixels.reshape(rows, -1)], axis=1)
     return (
-        _SIGNATURE
+        SIGNATURE
         + _chunk(b"IHDR", header)
         + _chunk(b"IDAT", zlib.compress(raw.tobytes(), 6))
         + _chunk(b"IEND", b"")
@@ -64,7 +64,7 @@ def encode_palette(pixels: np.ndarray) -> bytes:
     header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)
     raw = np.concatenate([np.zeros((rows, 1), np.uint8), indices], axis=1)
     return (
-        _SIGNATURE
+        SIGNATURE
         + _chunk(b"IHDR", header)
         + _chunk(b"PLTE", table[:, :3].tobytes())
         + _chunk(b"tRNS", table[:, 3].tobytes())
@@ -88,13 +88,14 @@ def decode(data: bytes) -> np.ndarray:
     return pixels if pixels.shape[2] == 4 else np.concatenate([pixels, opaque], axis=2)
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """The PNG as text that an image element can hold.
+def data_uri(pixels: np.ndarray | bytes) -> str:
+    """The PNG (of pixels, or PNG bytes as they are) as text that an image element can hold.
 
     >>> data_uri(np.zeros((1, 1), np.uint8)).startswith("data:image/png;base64,")
     True
     """
-    return "data:image/png;base64," + base64.b64encode(encode(pixels)).decode("ascii")
+    data = pixels if isinstance(pixels, bytes) else encode(pixels)
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
