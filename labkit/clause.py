@@ -61,7 +61,7 @@ def words_of(tokens: Sequence[Token]) -> str:
     >>> words_of([Token("upper", "under"), Token("quantity", "6 MB")])
     'under 6 MB'
     """
-    return "".join(("" if t.glued else " ") + t.text for t in tokens).strip()
+    return "".join(("" if t.glued else " ") + t.text for t in tokens).strip(" \"“”'()「」:")
 
 
 @dataclass(frozen=True)

@@ -104,16 +104,18 @@ def _percent(clause: Clause) -> Meaning:
     topic, value = clause.topic, clause.value
     if topic is None:
         raise UnitMissing(
-            f'"{clause.text}": {clause.said} of what? Write for example "{clause.said} points '
-            f'worse", "{clause.said} less time" or "{clause.said} of the size"'.replace("% p", "p")
+            f'"{clause.text}": {clause.said} of what? Write for example "{value:g} points worse", '
+            f'"{value:g} % less time" or "{value:g} % of the size"'
         )
     if topic == "quality":
         return _percent_of_quality(clause)
     if topic == "width" or clause.has("compression", "faster", "speed"):
         raise clause.refused(
-            f'it can be read in two ways; write "{clause.said} less time", "{clause.said} smaller" '
-            'or "2 times as fast"'
+            f'it can be read in two ways; write "{value:g} % less time", "{value:g} % smaller" or '
+            '"2 times as fast"'
         )
+    if value == 100 and topic == "compute" and not clause.reduces:
+        return Meaning("max_time_share", 1.0, clause.text, compute=True)
     if not 0 < value < 100:
         raise clause.refused("a share must lie between 0 and 100 %")
     return _share(clause, value / 100)
@@ -158,7 +160,7 @@ def _share(clause: Clause, value: float) -> Meaning:
                 f'{clause.said} less, or {clause.said} left? write "{clause.said} less" or '
                 f'"at most {clause.said} of the original"'
             )
-        clause.no_lower("write at most 25 % of the size")
+        clause.no_lower(f"write at most {clause.said}")
         left = value
     return _left(clause, left)
 

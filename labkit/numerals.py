@@ -55,6 +55,8 @@ Numeral(value=3.0, length=4, kind='percent'))
         return _chinese_part(part)
     if text[:1].isascii() and (text[:1].isdigit() or re.match(r"\.\d", text)):
         return _digits(text)
+    if text.startswith("半"):
+        return Numeral(0.5, 1, "fraction")
     chinese = re.match(_NUMERAL, text)
     if chinese:
         return Numeral(_chinese(chinese[0]), len(chinese[0]))

@@ -13,7 +13,8 @@ from labkit.meaning import read_clause
 from labkit.wording import Token, read_words
 
 # Words that stand behind the quantity they belong to, where no comma cuts the clauses.
-_BEHIND = {"less", "smaller", "faster", "loss", "filler", "of", "model", "float"}
+_BEHIND = {"less", "smaller", "faster", "filler", "of", "model", "float"}
+_TURNS = {"cut", "shrink", "shorten", "less", "smaller", "faster", "loss"}
 _POSTFIXES = ("or ", "以", "之", "内", "封顶")
 _FITS = {
     "bytes": {"size"},
@@ -122,7 +123,12 @@ def _clauses(part: list[Token]) -> list[list[Token]]:
             end += 1
         clauses.append(part[start:end])
         start = end
-    return [*clauses, part[start:]]
+    clauses.append(part[start:])
+    for clause in clauses[1:]:
+        # From 40 MB to 6 MB, or between 5 and 6: two quantities, but not two limits.
+        if clause[0].kind == "to":
+            raise NotUnderstood(f'"{words_of(part)}" is not understood: name one limit, not two')
+    return clauses
 
 
 def _belongs(token: Token, clause: list[Token], quantity: Token) -> bool:
@@ -135,9 +141,9 @@ def _belongs(token: Token, clause: list[Token], quantity: Token) -> bool:
         fits = _FITS.get(quantity.quantity.kind)
         topics = topics_of(clause)
         return (fits is None or TOPICS[token.kind] in fits) and topics <= {TOPICS[token.kind]}
-    if token.kind in ("cut", "shrink", "shorten"):
-        # Behind a share, "a 75 % reduction"; but "6 MB, reduce …" begins anew.
+    if token.kind in _TURNS:
+        # Behind a share, "a 75 % reduction"; but "6 MB reduce …", "6 MB lose …" begin anew.
         share = quantity.quantity.kind in ("percent", "points", "fraction", "times")
-        turned = {"cut", "shrink", "shorten", "less", "smaller", "faster", "loss"}
-        return share and not any(other.kind in turned for other in clause)
+        begins = " " in token.text
+        return share and not begins and not any(other.kind in _TURNS for other in clause)
     return False

@@ -26,7 +26,7 @@ WORDS: dict[str, str] = {
         fits into|fit within|fits within|fit inside|fits inside|fit|fits|limit|limit of|limits|
         upper limit|limited to|cap|capped at|ceiling|budget|budget of|or less|or smaller|or fewer|
         or below|or under|or faster|or lower|tops|
-        小于|低于|不超过|不大于|不高于|不多于|不长于|不慢于|不得超过|不能超过|不可超过|不要超过|
+        小于|小于等于|小于或等于|低于|不超过|不大于|不高于|不多于|不长于|不慢于|不得超过|不能超过|不可超过|不要超过|
         不应超过|不许超过|不会超过|不得大于|不能大于|不要大于|不得高于|不能高于|不可大于|至多|最多|
         最大|最高|最长|少于|短于|快于|轻于|以内|以下|之内|之下|内|不到|上限|控制在|限制在|限制为|
         限制|限定|限定在|别超过|小於|低於|不超過|不大於|少於|以內|內""",
@@ -36,7 +36,7 @@ WORDS: dict[str, str] = {
         not fewer than|no smaller than|not smaller than|no lower than|not lower than|not under|
         not below|>|>=|=>|≥|⩾|minimum|minimum of|min|min.|minimal|lower limit|or more|or better|
         or higher|or larger|or above|or over|exceed|exceeds|exceeding|beyond|
-        至少|不少于|不低于|不小于|大于|多于|超过|高于|以上|之上|起码|最少|最低|最小|不得低于|不能低于|
+        至少|大于等于|大于或等于|不少于|不低于|不小于|大于|多于|超过|高于|以上|之上|起码|最少|最低|最小|不得低于|不能低于|
         不可低于|不要低于|不得少于|不能少于|不得小于|不能小于|长于|慢于|达到|不少於|不低於|大於|
         超過|高於|至少要""",
     "less": "less|fewer|lower|更少|更低|少",
@@ -51,8 +51,10 @@ WORDS: dict[str, str] = {
     "shrink": "shrink|shrinks|shrunk|shrinking|compress|compresses|compressed|compressing|"
     "squeeze|squeezed|缩小|压缩|縮小|壓縮|压",
     "shorten": "shorten|shortened|缩短|縮短",
-    "loss": """worse|loss|losses|lose|loses|losing|lost|degrade|degrades|degraded|degradation|
-        degrading|worsen|worsens|penalty|损失|变差|退化|損失|差|下跌|丢""",
+    "loss": """without losing more than|not losing more than|not lose more than|lose no more than|
+        must not lose more than|without dropping more than|not drop more than|
+        not drop by more than|worse|loss|losses|lose|loses|losing|lost|degrade|degrades|degraded|
+        degradation|degrading|worsen|worsens|penalty|损失|变差|退化|損失|差|下跌|丢""",
     "no worse": "no worse than|not worse than|no worse",
     "to": "to|down to|到|至|为|成|為|减到|减至",
     "by": "by",
@@ -84,7 +86,7 @@ WORDS: dict[str, str] = {
     "qat": "qat|quantization-aware training|quantization aware training|量化感知训练",
     "model": "model|models|model's|network|net|policy|robot|robot's|vla|"
     "模型|网络|策略|机器人|模型的",
-    "and": ",|;|.|!|?|、|，|。|；|！|？|and|but|plus|&|while|with|as well as|also|"
+    "and": ",|;|.|!|?|、|，|。|；|！|？|and|but|&|while|with|as well as|also|"
     "且|并且|而且|和|与|以及|同时|另外|并|但|但是|及|而|且要|並且|同時|還要|还要",
     "filler": """the|a|an|please|pls|hi|hello|thanks|thank you|kindly|i|we|you|me|us|my|our|your|
         it|its|it's|this|that|these|which|is|are|be|being|been|was|should|shall|must|has|have|
@@ -94,7 +96,7 @@ WORDS: dict[str, str] = {
         can|could|may|will|allowed|allow|allows|allowing|accept|acceptable|tolerate|tolerates|so|
         for|on|in|as|than|then|make|makes|made|making|get|gets|getting|give|gives|keep|keeps|
         keeping|kept|stay|stays|run|runs|running|take|takes|taking|use|uses|using|used|target|
-        targets|want it|total|in total|overall|each|per|per step|per call|per image|per inference|
+        targets|want it|total|in total|overall|each|at|per step|per call|per image|per inference|
         per action|per frame|per sample|per picture|a step|a call|an image|an action|a frame|
         /step|/call|/image|/action|/frame|every step|every call|one call|one step|step|steps|call|
         compared|compared to|compared with|relative to|quantize|quantized|quantizes|quantise|
@@ -103,7 +105,7 @@ WORDS: dict[str, str] = {
         请|请把|请将|把|将|让|使|我|我们|你|要|要求|需要|希望|想要|想|应|应该|应当|必须|须|需|能|可以|
         能够|了|是|在|其|它|它的|这个|该|个|每|每次|每步|一次|一步|单次|单步|一个|时|后|量化|量化后|
         量化后的|帮|帮我|帮忙|给|给我|做|保持|保证|确保|设备|总|总共|也|都|即可|就行|就好|就可以|可|吧|
-        谢谢|您好|你好|用|使用|采用|允许|可接受|接受|方法|方式|有|所|被|更|只有|仅有|的话|方面|相比|
+        等于|完成|跑完|谢谢|您好|你好|用|使用|采用|允许|可接受|接受|方法|方式|有|所|被|更|只有|仅有|的话|方面|相比|
         比|变|变为|變為|請|請把|將|讓|後|時|應|須|個|為了""",
 }
 """Class of words → the phrases in it, with | between. The longest phrase that fits is taken."""
@@ -136,6 +138,8 @@ _PHRASES = _phrases()
 _LONGEST = max(map(len, _PHRASES))
 # Letters and signs of full width, as a Chinese keyboard gives them.
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20, 0x2019: 0x27}
+# A name such as model_size is two words.
+_SIGNS = _FULL_WIDTH | {ord("_"): 0x20}
 # Words that are one quantity.
 _IDIOMS = {
     "twice": ((2.0, "times"), None),
@@ -151,7 +155,8 @@ _IDIOMS = {
 }
 _INT = re.compile(r"(?:int|w)([2-9]|1\d|32)\b", re.IGNORECASE)
 _SIGNED = re.compile(r"[-−–—+~～±]\s*\.?\d+(\.\d+)?", re.ASCII)
-_VAGUE = ("一点", "一些", "几", "十分", "万一")
+# They begin like numbers, and are none: a little, some, several, very, just in case.
+_VAGUE = re.compile(r"一点(?![零〇一二三四五六七八九])|一点点|一些|几|十分(?![钟鐘之])|万一")
 
 
 def read_words(text: str) -> list[Token]:
@@ -162,7 +167,7 @@ def read_words(text: str) -> list[Token]:
     >>> [token.kind for token in read_words("under 6 MB, please")]
     ['upper', 'quantity', 'and', 'filler']
     """
-    text = re.sub(r"[ \t]+", " ", text.translate(_FULL_WIDTH))
+    text = re.sub(r"[ \t]+", " ", text.translate(_SIGNS))
     tokens: list[Token] = []
     position = 0
     while position < len(text):
@@ -184,9 +189,9 @@ def _token(text: str, position: int, before: list[Token]) -> list[Token]:
     signed = _SIGNED.match(rest)
     if signed:
         return [Token("unknown", signed[0], None, glued)]
-    vague = next((word for word in _VAGUE if rest.startswith(word)), None)
+    vague = _VAGUE.match(rest)
     if vague:
-        return [Token("unknown", vague, None, glued)]
+        return [Token("unknown", vague[0], None, glued)]
     phrase = _longest_phrase(rest, in_word)
     idiom = _idiom(rest)
     if idiom and len(idiom) >= len(phrase or ""):
