@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.quantize import quantizable_layers, quantize_model
+from labkit.vla.controls import random_actions
 from labkit.vla.demos import Demos, collect, turned
 from labkit.vla.env import ACTIONS, FLAVOURS, LENGTH, MISSIONS, WORDS, Episode, pictures, tokens
 from labkit.vla.policy import Policy
@@ -205,3 +206,12 @@ def test_a_policy_stays_in_the_mode_it_was_in():
     policy = Policy().train()
     roll_out(policy, [("go to", 0)])
     assert policy.training and policy.vision.norm.training
+
+
+def test_random_actions_go_on_where_they_have_been_before():
+    episodes = held_out(30)
+    stopped = roll_out(random_actions(), episodes)
+    free = roll_out(random_actions(), episodes, stop_loops=False)
+    assert "loop" in {r.end for r in stopped} and "loop" not in {r.end for r in free}
+    late = [r for r in free if r.end == "time"]
+    assert late and all(len(r.actions) == Episode(r.mission, r.seed).limit for r in late)

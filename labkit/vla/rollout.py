@@ -63,12 +63,14 @@ def roll_out(
     episodes: Iterable[tuple[str, int]],
     *,
     rewrite: Callable[[str], str] | None = None,
+    stop_loops: bool = True,
 ) -> list[Rollout]:
     """Let `policy` play each (mission, seed) to its end; return what happened, in order.
 
     A module runs in eval mode and is left in the mode it was in. `rewrite` changes the sentence
-    that the policy reads, not the mission that counts. Raises ValueError for no episodes, and for
-    actions that are not numbers.
+    that the policy reads, not the mission that counts. `stop_loops=False` is for whatever may act
+    otherwise in a room that it has seen before, such as random actions. Raises ValueError for no
+    episodes, and for actions that are not numbers.
 
     >>> always_left = lambda pictures, words: torch.eye(5)[0].expand(len(words), 5)
     >>> [r.end for r in roll_out(always_left, [("put next to", 0)])]
@@ -94,7 +96,8 @@ def roll_out(
                 games[i].step(action)
                 actions[i].append(action)
                 rooms[i].append(games[i].tiles())
-                ends[i] = _end(games[i], rooms[i][-1].tobytes(), seen[i])
+                room = rooms[i][-1].tobytes() if stop_loops else b""
+                ends[i] = _end(games[i], room, seen[i])
             playing = [i for i in playing if not ends[i]]
     return [
         Rollout(game.kind, game.seed, sentence, np.stack(room), np.array(did, np.uint8), end)
@@ -155,7 +158,8 @@ def _end(game: Episode, room: bytes, seen: set[bytes]) -> str:
         return "success" if game.success else "time" if game.steps >= game.limit else "failure"
     if room in seen:
         return "loop"
-    seen.add(room)
+    if room:
+        seen.add(room)
     return ""
 
 
