@@ -13,12 +13,15 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, Invalid
 from torch import Tensor, nn
 
 from labkit.checks import check_whole, describe
-from labkit.layers import QuantLayer
+from labkit.layers import QuantLayer, QuantLinear
 from labkit.onnx_export import export_onnx
+from labkit.onnx_visits import entering_codes
 
 # Float sums in another order differ by a few last digits: this much of the largest output.
 FLOAT_NOISE = 1e-5
 ERRORS_ONLY = 3
+# Add and LayerNormalization in one operator: on the CPU it takes five times as long as the two.
+SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 
 
 class Engine:
@@ -26,29 +29,46 @@ class Engine:
 
     model: a path, or the bytes of `labkit.onnx_export.export_onnx`. threads: how many cores one
     call may use. The result is a tensor, or a tuple of them where the model has several outputs.
+    at_once: run at most so many samples of a batch together, piece after piece, so that what passes
+    between layers stays in cache. Only for a model that looks at each sample by itself; a range
+    found at run time is then that of a piece.
+
     Raises FileNotFoundError for a missing file, ValueError for a file that is no ONNX model, for
-    threads below 1, and for inputs of another number, shape or dtype than the model takes. Values
-    that are not finite are not noticed: integer kernels make some number of them.
+    threads or at_once below 1, for inputs of another number, shape or dtype than the model takes,
+    and where pieces do not fit the inputs or outputs. Values that are not finite are not noticed:
+    integer kernels make some number of them.
 
     >>> engine = Engine(export_onnx(nn.Flatten(), torch.zeros(1, 2, 2)))
     >>> engine(torch.ones(3, 2, 2)).shape
     torch.Size([3, 4])
     """
 
-    def __init__(self, model: Path | str | bytes, threads: int = 1) -> None:
+    def __init__(
+        self, model: Path | str | bytes, threads: int = 1, *, at_once: int | None = None
+    ) -> None:
         """Read and optimize the graph."""
         if check_whole("threads", threads) < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
+        if at_once is not None and check_whole("at_once", at_once) < 1:
+            raise ValueError(f"at_once must be at least 1 sample, got {at_once}")
+        self.at_once = at_once
         self._session = _session(model, threads)
         self.inputs = tuple(node.name for node in self._session.get_inputs())
         self.outputs = tuple(node.name for node in self._session.get_outputs())
 
     @classmethod
     def of(
-        cls, model: nn.Module, example: Tensor | tuple[Tensor, ...], threads: int = 1, **options
+        cls,
+        model: nn.Module,
+        example: Tensor | tuple[Tensor, ...],
+        threads: int = 1,
+        *,
+        at_once: int | None = None,
+        **options,
     ) -> Engine:
         """Export `model` and load it; `example` and `options` as in `export_onnx`, but fused."""
-        return cls(export_onnx(model, example, **{"fused": True, **options}), threads)
+        file = export_onnx(model, example, **{"fused": True, **options})
+        return cls(file, threads, at_once=at_once)
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the model once."""
@@ -60,16 +80,38 @@ class Engine:
         for name, x in zip(self.inputs, inputs, strict=True):
             if not isinstance(x, Tensor):
                 raise ValueError(f"the input {name} must be a torch tensor, got {describe(x)}")
+        results = self._run(inputs) if self.at_once is None else self._run_in_pieces(inputs)
+        return results[0] if len(results) == 1 else results
+
+    def _run(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         feed = {
             name: x.detach().cpu().contiguous().numpy()
             for name, x in zip(self.inputs, inputs, strict=True)
         }
         try:
-            results = tuple(torch.from_numpy(y) for y in self._session.run(None, feed))
+            return tuple(torch.from_numpy(y) for y in self._session.run(None, feed))
         except InvalidArgument as error:
             given = ", ".join(f"{n} {tuple(x.shape)} {x.dtype}" for n, x in feed.items())
             raise ValueError(f"the inputs do not fit the model, got {given}: {error}") from None
-        return results[0] if len(results) == 1 else results
+
+    def _run_in_pieces(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        counts = {x.shape[:1] for x in inputs}
+        if len(counts) > 1 or () in counts:
+            shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise ValueError(
+                f"at_once needs as many samples in every input, got the shapes {shapes}; "
+                "an engine without at_once takes them"
+            )
+        pieces = []
+        for piece in zip(*(x.split(self.at_once) for x in inputs), strict=True):
+            pieces.append(self._run(piece))
+            for y in pieces[-1]:
+                if y.shape[:1] != piece[0].shape[:1]:
+                    raise ValueError(
+                        f"at_once needs outputs with one row a sample, got {tuple(y.shape)} for "
+                        f"{len(piece[0])} samples; use an engine without at_once"
+                    )
+        return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
 
 
 def operators(file: Path | str | bytes, *, optimized: bool = True) -> list[str]:
@@ -150,11 +192,13 @@ def compare_with_simulation(
     if not isinstance(got, Tensor):
         raise ValueError(f"can compare a model with one output, got {len(got)} outputs")
     expected, simulated = _simulate(model, inputs)
-    executed = _executed_codes(file, inputs, threads) if simulated else []
+    visits = [(name, layer) for name, layer, _ in simulated]
+    executed = _executed_codes(file, inputs, visits, threads) if simulated else []
     codes, largest_step = {}, 0
-    for (name, wanted), found in zip(simulated, executed, strict=True):
+    for (name, _, wanted), found in zip(simulated, executed, strict=True):
         steps = (found.flatten().int() - wanted.flatten().int()).abs()
-        codes[name] = int((steps > 0).sum()), steps.numel()
+        before = codes.get(name, (0, 0))
+        codes[name] = before[0] + int((steps > 0).sum()), before[1] + steps.numel()
         largest_step = max(largest_step, int(steps.max()))
     difference = (got - expected).abs()
     largest = expected.abs().max().item()
@@ -183,7 +227,8 @@ def _why(model: nn.Module, relative: float, accuracy_level: int) -> str:
         )
     if "dynamic" in modes:
         reasons.append("ranges are found at run time in float32, in the simulation in float64")
-    if accuracy_level == 4 and any(layer.input_quantizer is None for layer in layers):
+    linear = [layer for layer in layers if isinstance(layer, QuantLinear)]
+    if accuracy_level == 4 and any(layer.input_quantizer is None for layer in linear):
         reasons.append(
             "MatMulNBits rounds the float input of a weight-only layer to 8-bit codes in blocks "
             "(accuracy_level=1 does not, and is slower)"
@@ -193,9 +238,9 @@ def _why(model: nn.Module, relative: float, accuracy_level: int) -> str:
 
 def _simulate(
     model: nn.Module, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+) -> tuple[Tensor, list[tuple[str, QuantLayer, Tensor]]]:
     """Output of the simulation, and the codes that enter each static layer."""
-    found: list[tuple[str, Tensor]] = []
+    found: list[tuple[str, QuantLayer, Tensor]] = []
     hooks = []
     modes = [(module, module.training) for module in model.modules()]
     for name, layer in model.named_modules():
@@ -203,7 +248,7 @@ def _simulate(
         if quantizer is not None and quantizer.mode == "static":
 
             def note(layer: QuantLayer, inputs: tuple, name: str = name) -> None:
-                found.append((name, layer.input_quantizer.codes(inputs[0])))
+                found.append((name, layer, layer.input_quantizer.codes(inputs[0])))
 
             hooks.append(layer.register_forward_pre_hook(note))
     try:
@@ -217,17 +262,22 @@ def _simulate(
             module.training = training
 
 
-def _executed_codes(file: bytes, inputs: tuple[Tensor, ...], threads: int) -> list[Tensor]:
-    """What each QuantizeLinear of the graph gives, once its output is asked for."""
+def _executed_codes(
+    file: bytes,
+    inputs: tuple[Tensor, ...],
+    visits: list[tuple[str, QuantLayer]],
+    threads: int,
+) -> list[Tensor]:
+    """The codes that enter each static layer in the graph, once they are asked for."""
     model = _parsed(file)
-    nodes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    # A grid of fewer than 256 codes is cut off by a Clip behind it.
-    clipped = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type == "Clip"}
-    names = [clipped.get(node.output[0], node.output[0]) for node in nodes]
+    values = entering_codes(model.graph, visits)
+    asked = list(dict.fromkeys(values))
     del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
     results = Engine(model.SerializeToString(), threads)(*inputs)
-    return [results] if isinstance(results, Tensor) else list(results)
+    results = (results,) if isinstance(results, Tensor) else results
+    given = dict(zip(asked, results, strict=True))
+    return [given[value] for value in values]
 
 
 def _session(
@@ -241,7 +291,12 @@ def _session(
         options.optimized_model_filepath = optimized
     source = model if isinstance(model, bytes) else str(_found(model))
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            source,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=SLOWER_FUSIONS,
+        )
     except (RuntimeError, InvalidArgument, InvalidProtobuf) as error:
         shown = f"{len(model)} bytes" if isinstance(model, bytes) else model
         raise ValueError(f"{shown}: not an ONNX model that can run here: {error}") from error

@@ -28,6 +28,7 @@ from labkit.onnx_parts import (
     output_shape,
     packed_blocks,
     per_output,
+    share_zero_point,
 )
 
 ONNX_FLOAT = 1
@@ -84,6 +85,7 @@ class _FusedLinear(OnnxLayer):
     def __init__(self, layer: QuantLinear) -> None:
         super().__init__(layer)
         hold_codes(self, layer, transpose=True)
+        share_zero_point(self)
         if self.bias is None:
             self.bias = torch.zeros(self.codes.shape[1])
 
@@ -98,6 +100,7 @@ class _DynamicLinear(OnnxLayer):
     def __init__(self, layer: QuantLinear) -> None:
         super().__init__(layer)
         hold_codes(self, layer, transpose=True)
+        share_zero_point(self)
         if self.per_token:
             sums = centred_codes(layer).sum(1).to(torch.float32) * self.scale
             # Two rows: what a token's zero point takes off, and the bias.
@@ -178,7 +181,7 @@ class _DynamicConv(OnnxLayer):
     def __init__(self, layer: QuantLayer) -> None:
         super().__init__(layer)
         hold_codes(self, layer)
-        self.zero_point = self.zero_point.flatten()[0].clone()
+        share_zero_point(self)
         # One number an output channel, in front of the image.
         channels = (-1,) + (1,) * len(layer.stride)
         self.scale = self.scale.reshape(channels) if self.scale.ndim else self.scale

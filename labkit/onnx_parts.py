@@ -54,6 +54,19 @@ def hold_codes(module: nn.Module, layer: QuantLayer, transpose: bool = False) ->
     module.register_buffer("zero_point", grid.zero_point.to(codes.dtype).reshape(shape))
 
 
+def share_zero_point(module: nn.Module) -> None:
+    """Hold one zero point where all outputs have the same: kernels then spare a pass over it.
+
+    >>> module = nn.Module()
+    >>> module.register_buffer("zero_point", torch.zeros(4, dtype=torch.int8))
+    >>> share_zero_point(module)
+    >>> module.zero_point
+    tensor(0, dtype=torch.int8)
+    """
+    if len(module.zero_point.unique()) == 1:
+        module.zero_point = module.zero_point.flatten()[0].clone()
+
+
 def hold_grid(module: nn.Module, grid: QParams | None) -> None:
     """Give `module` the grid of a static input: scale, zero point and code range."""
     if grid is None:

@@ -142,8 +142,39 @@ def test_operators_of_the_file_and_of_the_session_differ(models, images):
     assert "DequantizeLinear" not in operators(file)
 
 
+@pytest.mark.parametrize("method", ["weight_only", "static"])
+def test_pieces_of_a_batch_give_what_the_whole_gives(models, images, method):
+    model = models["mlp", method]
+    whole, pieces = Engine.of(model, images), Engine.of(model, images, at_once=64)
+    assert torch.equal(pieces(images), whole(images))
+
+
+def test_no_piece_holds_more_samples_than_said():
+    class Samples(nn.Module):
+        def forward(self, x):
+            return x + torch.ones_like(x[:, :1]).sum(), x
+
+    counted, same = Engine.of(Samples(), torch.zeros(2, 1), at_once=3)(torch.zeros(7, 1))
+    assert counted.flatten().tolist() == [3.0] * 6 + [1.0]
+    assert same.shape == (7, 1)
+
+
+def test_an_empty_batch_in_pieces_stays_empty():
+    assert Engine.of(nn.ReLU(), torch.zeros(2, 2), at_once=3)(torch.zeros(0, 2)).shape == (0, 2)
+
+
+class Sums(nn.Module):
+    def forward(self, x, y):
+        return x.sum() + y.sum()
+
+
 def relu():
     return Engine.of(nn.ReLU(), torch.zeros(2, 2))
+
+
+def sums():
+    example = torch.zeros(2, 2)
+    return Engine.of(Sums(), (example, example), at_once=2)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +184,13 @@ def relu():
         (lambda: Engine(b"no model"), ValueError, "not an ONNX model"),
         (lambda: Engine(b"", threads=0), ValueError, "threads must be at least 1"),
         (lambda: Engine(b"", threads=1.5), ValueError, "threads must be a whole number, got 1.5"),
+        (lambda: Engine(b"", at_once=0), ValueError, "at_once must be at least 1 sample"),
+        (
+            lambda: sums()(torch.ones(3, 2), torch.ones(4, 2)),
+            ValueError,
+            "as many samples in every",
+        ),
+        (lambda: sums()(torch.ones(3, 2), torch.ones(3, 2)), ValueError, "one row a sample"),
         (lambda: Engine(b""), ValueError, "0 bytes: not an ONNX model"),
         (lambda: relu()(), ValueError, "takes 1 inputs"),
         (lambda: relu()(torch.zeros(2, 3)), ValueError, r"do not fit .* \(2, 3\) float32"),

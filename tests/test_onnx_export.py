@@ -247,6 +247,12 @@ class TwoInputs(nn.Module):
         return self.linear(x) + self.linear(y)
 
 
+def test_one_zero_point_is_written_once_and_different_ones_stay():
+    shared, own = (quantized(LINEAR, 8, static(X), **grid) for grid in (SYMMETRIC, AFFINE))
+    shapes = [onnx_layer(layer, fused=True).zero_point.shape for layer in (shared, own)]
+    assert shapes == [(), (33,)]
+
+
 def test_a_layer_used_twice_and_several_inputs():
     net = TwoInputs()
     engine = Engine.of(net, (X, X), accuracy_level=1)
