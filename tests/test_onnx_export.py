@@ -138,7 +138,7 @@ def test_groups_become_blocks_of_matmulnbits(group):
 def test_rows_that_fill_no_block_are_padded(columns):
     linear, x = seeded(nn.Linear(columns, 3)), torch.randn(2, columns)
     layers = [quantized(linear, 4, **grid) for grid in (SYMMETRIC, AFFINE)]
-    assert max(differences(layers, x, accuracy_level=1)) < 1e-6
+    assert max(differences(layers, x, accuracy_level=1)) < 1e-5
 
 
 def test_two_bits_never_get_the_block_that_has_no_fast_kernel():
