@@ -20,6 +20,7 @@ _EXACT = {
     "max_time_share": "time {percent} % of float",
     "compute_share": "compute {percent} %",
     "min_ratio": "compression {} times",
+    "bits": "bit width {}",
 }
 # Keys that end in a unit, such as latency_ms.
 _ENDINGS = {
