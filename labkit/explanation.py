@@ -78,7 +78,7 @@ def what_is_planned(fused: Fused, choice: Iterable[int], prediction: Prediction 
         return f"{text} (predicted from each layer alone)."
     return (
         f"{text}, which stands for a loss of {prediction.loss(total):.3g} (predicted; "
-        f"{len(prediction)} random plans were measured, rank correlation "
+        f"{len(prediction)} plans were measured, rank correlation "
         f"{prediction.rank_correlation:.2f})."
     )
 

@@ -22,7 +22,7 @@ from labkit.checks import check_whole
 from labkit.evaluate import Accuracy, measured
 from labkit.features import ModelFeatures
 from labkit.hessian import rank_correlation
-from labkit.mixed import widths_of
+from labkit.mixed import allocate_bits, widths_of
 from labkit.quantize import quantize_model
 from labkit.threads import one_thread
 
@@ -113,6 +113,21 @@ def random_plans(features: ModelFeatures, count: int, *, seed: int = 0) -> np.nd
     return np.stack([random.choice(widths, layers, p=like) for like in likes])
 
 
+def best_plans(features: ModelFeatures, count: int) -> np.ndarray:
+    """Return `count` choices that are predicted to lose least for their bytes: (count, layers).
+
+    Evenly spaced from the fewest bytes to the most. What a planner takes is always among the best
+    predicted, and of many predictions the best are those that promise too much: a margin that was
+    found on random plans alone would be too small. ValueError for a count below 1.
+    """
+    if check_whole("count", count) < 1:
+        raise ValueError(f"count must be at least 1, e.g. 10; got {count}")
+    fewest, most = features.bytes.min(1).sum(), features.bytes.max(1).sum()
+    budgets = np.linspace(fewest, most, count + 1)[:-1] if count > 1 else [fewest]
+    limits = [[("bytes", features.bytes, budget)] for budget in budgets]
+    return np.stack([allocate_bits(features.loss, limit) for limit in limits])
+
+
 def check_prediction(
     model: nn.Module,
     features: ModelFeatures,
@@ -124,14 +139,17 @@ def check_prediction(
     progress: bool = False,
     **options: Any,
 ) -> Prediction:
-    """Quantize and measure random plans, and return them beside what `features` predicts.
+    """Quantize and measure plans, and return them beside what `features` predicts.
 
-    plans: how many to draw (`random_plans`, with `seed`), or an array of choices. options: as in
-    `labkit.quantize.quantize_model`; those that the features were measured with. n_jobs processes
-    of joblib share the work. Raises ValueError as `random_plans` and `quantize_model` do.
+    plans: an array of choices (plans, layers), or how many random ones to draw with `seed`; half as
+    many of `best_plans` are measured with them. options: as in `labkit.quantize.quantize_model`;
+    those that the features were measured with. n_jobs processes of joblib share the work. Raises
+    ValueError as `random_plans` and `quantize_model` do.
     """
-    drawn = np.ndim(plans) == 0
-    choices = random_plans(features, plans, seed=seed) if drawn else np.asarray(plans)
+    choices = np.asarray(plans)
+    if choices.ndim == 0:
+        best = best_plans(features, max(1, int(plans) // 2))
+        choices = np.concatenate([random_plans(features, plans, seed=seed), best])
     # Imported here, as it is slow to import.
     from joblib import Parallel, delayed
 
