@@ -135,19 +135,20 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_checkpoint_is_replaced_with_its_record(folder):
-    quality = train.retrain(replace(TINY, seed=1), folder, episodes=6, progress=False)
+    quality = train.retrain(1, folder, stages=[TINY, TINY], episodes=6, progress=False)
     entry = read_manifest(folder)["robot_seed1.safetensors"]
     assert (entry["held_out_success"], entry["held_out_episodes"]) == (quality.correct, 6)
     path = verified("robot_seed1.safetensors", folder)
     facts = training_facts(path)
     assert facts["command"] == entry["remake"] == "python -m labkit.vla.train --seed 1"
-    assert (facts["seed"], facts["steps"]) == (1, 12)
+    stages = [(stage["seed"], stage["steps"]) for stage in facts["stages"]]
+    assert facts["seed"] == 1 and stages == [(1, 12), (1, 12)]
     assert facts["data_sha256"] == read_manifest(folder)["robot_demos.npz"]["content_sha256"]
     assert same(robot(1), _loaded(path))
     # What was kept to go on from is not left behind.
     assert not list((folder / "cache").glob("*training*"))
     content = path.read_bytes()
-    train.retrain(replace(TINY, seed=1), folder, episodes=6, progress=False)
+    train.retrain(1, folder, stages=[TINY, TINY], episodes=6, progress=False)
     assert path.read_bytes() == content
 
 
@@ -168,7 +169,7 @@ def test_the_command_names_its_seeds(capsys):
 
 
 def test_the_header_is_plain_json(folder):
-    train.retrain(replace(TINY, seed=2), folder, episodes=3, progress=False)
+    train.retrain(2, folder, stages=[TINY], episodes=3, progress=False)
     content = (folder / "robot_seed2.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert list(header["__metadata__"]) == ["training"]

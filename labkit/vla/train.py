@@ -4,10 +4,14 @@
 
     loss = cross-entropy of the expert's action + `map_weight` · cross-entropy of the two maps
 
-Progress is shown, and kept under ``data/cache`` every few hundred
-steps: a training that was interrupted goes on from there, and ends bit for bit where it would have
-ended otherwise. Then the policy plays held-out episodes, and replaces the checkpoint under
-``data/`` and its entry in the manifest.
+First on small batches, where a step costs least and steps are what counts; then on larger ones, as
+what is left to learn are fine distinctions: after the first stage the robot still dithers now and
+then, one step to the left, one to the right.
+
+Progress is shown, and kept under ``data/cache`` every few hundred steps: a training that was
+interrupted goes on from there, and ends bit for bit where it would have ended otherwise. Then the
+policy plays held-out episodes, and replaces the checkpoint under ``data/`` and its entry in the
+manifest.
 """
 
 from __future__ import annotations
@@ -17,8 +21,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +48,7 @@ EPISODES = 600
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the robot is trained: AdamW, one rise and fall of the learning rate.
+    """One stage of training: AdamW, one rise and fall of the learning rate.
 
     `batch_size`: divisible by the eight views that every batch shows.
 
@@ -70,6 +74,9 @@ class Recipe:
         rise = self.steps / 10
         place = step / rise - 1 if step < rise else (step - rise) / (self.steps - rise)
         return self.learning_rate * (1 + math.cos(math.pi * place)) / 2
+
+
+STAGES = (Recipe(), Recipe(steps=1500, batch_size=128, learning_rate=1e-3))
 
 
 def train(
@@ -123,32 +130,38 @@ def train(
 
 
 def retrain(
-    recipe: Recipe, folder: Path | None = None, *, episodes: int = EPISODES, progress: bool = True
+    seed: int,
+    folder: Path | None = None,
+    *,
+    stages: Sequence[Recipe] = STAGES,
+    episodes: int = EPISODES,
+    progress: bool = True,
 ) -> Accuracy:
     """Train the robot, replace its checkpoint and manifest entry; return its held-out success.
 
-    `folder` is the data folder, by default the one beside the package. Raises ValueError for a seed
-    that is not among `SEEDS`, and as `train`.
+    `folder` is the data folder, by default the one beside the package. The stages follow each other
+    with this seed. Raises ValueError for a seed that is not among `SEEDS`, and as `train`.
 
-    >>> retrain(Recipe(seed=7))
+    >>> retrain(7)
     Traceback (most recent call last):
     ...
     ValueError: the bundled robots have seeds 0, 1, 2; got 7
     """
-    name, command = checkpoint_name(recipe.seed), f"{COMMAND} --seed {recipe.seed}"
+    name, command = checkpoint_name(seed), f"{COMMAND} --seed {seed}"
     folder = data.DATA_FOLDER if folder is None else Path(folder)
-    policy = robot(recipe.seed, trained=False)
-    demos = bundled_demos()
-    kept = folder / "cache" / f"{Path(name).stem}_training.safetensors"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    train(policy, demos, recipe, checkpoint=kept, progress=progress)
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
+    policy, stages = robot(seed, trained=False), [replace(stage, seed=seed) for stage in stages]
+    kept = [folder / "cache" / f"training_{place}_of_{name}" for place in range(len(stages))]
+    for stage, path in zip(stages, kept, strict=True):
+        train(policy, bundled_demos(), stage, checkpoint=path, progress=progress)
     quality = success(roll_out(policy, held_out(episodes)))
     facts = {
         "architecture": Policy.__name__,
         "command": command,
         "data_sha256": read_manifest()[FILE]["content_sha256"],
         "torch": torch.__version__.split("+")[0],
-        **asdict(recipe),
+        "seed": seed,
+        "stages": [asdict(stage) for stage in stages],
     }
     # One metadata entry: safetensors may write several in any order, and the sha256 would change.
     content = tensors_to_bytes(
@@ -163,7 +176,8 @@ def retrain(
         held_out_success=quality.correct,
         held_out_episodes=quality.n,
     )
-    kept.unlink()
+    for path in kept:
+        path.unlink()
     return quality
 
 
@@ -182,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     start = time.process_time()
     try:
-        quality = retrain(Recipe(seed=seed))
+        quality = retrain(seed)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
