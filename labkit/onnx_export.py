@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.layers import QuantLayer
+from labkit.onnx_attention import OneOperatorAttention
 from labkit.onnx_layers import onnx_layer
 
 ACCURACY_LEVELS = (1, 4)
@@ -40,7 +41,8 @@ def export_onnx(
     of their first dimension. `accuracy_level` is what weight-only layers do with their float input:
     4 lets ONNX Runtime round it to 8-bit codes in blocks (its fast kernels), 1 keeps it in float.
     Static linear layers stand in the file in operators that every ONNX runtime knows (QDQ);
-    `fused` writes ONNX Runtime's own operator instead, which spares a pass over the output.
+    `fused` writes ONNX Runtime's own operators instead, for them and for attention without a mask,
+    which spares passes over their outputs.
 
     Raises ValueError for another accuracy level, for a model that torch cannot trace (the message
     holds torch's reason), and where a quantized layer still observes.
@@ -73,7 +75,8 @@ def export_onnx(
         if kinds == [inspect.Parameter.VAR_POSITIONAL]:
             # forward(*inputs) has one parameter, which is a tuple.
             dynamic = (dynamic,)
-    file = _traced(_with_onnx_layers(model, accuracy_level, fused), inputs, dynamic)
+    with OneOperatorAttention() if fused else nullcontext():
+        file = _traced(_with_onnx_layers(model, accuracy_level, fused), inputs, dynamic)
     if path is not None:
         path = Path(path)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
