@@ -7,22 +7,28 @@ kernel exists, the time is modelled, and says so.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from labkit.evaluate import Accuracy, measured
-from labkit.layer_times import LayerTimes, time_layers
+from labkit.evaluate import Accuracy, measured, quality_text
+from labkit.layer_times import MEASURED, LayerTimes, time_layers
 from labkit.macs import count_macs
 from labkit.mixed import bytes_of
 from labkit.report import stored_tensors
 from labkit.selection import quantizable_layers
-from labkit.sensitivity import Sensitivity, measure_sensitivity
+from labkit.sensitivity import Sensitivity, check_widths, measure_sensitivity
+
+# Columns of text, the rest are numbers.
+_TEXT = 2
+_CELL = "padding:2px 8px;text-align:right"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,6 +100,78 @@ class ModelFeatures:
         columns = np.asarray(choice)
         return self.other_seconds + math.fsum(self.seconds[np.arange(len(columns)), columns])
 
+    def __str__(self) -> str:
+        """A line a layer: what it is, and its bytes, loss and microseconds at each width."""
+        head, *rows = self._cells()
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(
+                f"{cell:<{width}}" if i < _TEXT else f"{cell:>{width}}"
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in (head, *rows)
+        ]
+        return "\n".join([*lines, self._summary()])
+
+    # At the prompt, the table says more than the fields.
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same table; over a time stands where it is from."""
+        head, *rows = self._cells()
+        first_time = len(head) - len(self.bits)
+        top = "".join(f'<th style="{_CELL}">{escape(cell)}</th>' for cell in head)
+        body = ""
+        for cells, sources in zip(rows, self.times.source, strict=True):
+            tips = [""] * first_time + [f' title="{escape(source)}"' for source in sources]
+            body += "<tr>"
+            for i, (cell, tip) in enumerate(zip(cells, tips, strict=True)):
+                side = "left" if i < _TEXT else "right"
+                body += f'<td style="{_CELL};text-align:{side}"{tip}>{escape(cell)}</td>'
+            body += "</tr>"
+        return (
+            '<div style="overflow-x:auto"><table style="border-collapse:collapse;color:inherit;'
+            f'font:inherit"><tr>{top}</tr>{body}</table><div>{escape(self._summary())}</div></div>'
+        )
+
+    def _cells(self) -> list[list[str]]:
+        head = ["layer", "kind", "parameters", "multiply-adds"]
+        for unit in ("bytes", "loss", "µs"):
+            head += [f"{unit} at {width} bits" for width in self.bits]
+        rows = [
+            [name, kind, f"{parameters:,}", f"{macs:,}"]
+            + [f"{size:,}" for size in sizes]
+            + [f"{loss:.3g}" for loss in losses]
+            + [
+                f"{'' if source == MEASURED else '≈ '}{_microseconds(time)}"
+                for time, source in zip(times, sources, strict=True)
+            ]
+            for name, kind, parameters, macs, sizes, losses, times, sources in zip(
+                self.layers,
+                self.kinds,
+                self.parameters,
+                self.macs,
+                self.bytes,
+                self.loss,
+                self.seconds,
+                self.times.source,
+                strict=True,
+            )
+        ]
+        return [head, *rows]
+
+    def _summary(self) -> str:
+        whole = (
+            "not timed"
+            if math.isnan(self.float_seconds)
+            else f"one call in float {_microseconds(self.float_seconds)} µs, of which "
+            f"{_microseconds(self.other_seconds)} belong to no layer"
+        )
+        return (
+            f"float: {self.original_bytes:,} bytes, quality {quality_text(self.quality)}; {whole}. "
+            "Losses, bytes and times are measured; times with ≈ are modelled."
+        )
+
 
 def encode_model(
     model: nn.Module,
@@ -104,38 +182,61 @@ def encode_model(
     bits: Iterable[int] = (2, 3, 4, 6, 8),
     proxy: Callable[[nn.Module], Accuracy | float] | None = None,
     method: str = "weight_only",
+    granularity: str | int = "channel",
     n_jobs: int = 1,
     progress: bool = False,
+    timed: bool = True,
     rounds: int = 15,
     **options: Any,
 ) -> ModelFeatures:
-    """Measure everything a planner has to know about `model`.
+    """Measure everything a planner has to know about `model`; the model is not modified.
 
     evaluate(model) is the quality that counts, larger is better. The table of sensitivities is
     measured with `proxy` where one is given: something finer, such as minus a loss, that tells
     layers apart when success does not. example: one input, or a tuple of them, as for
-    `labkit.onnx_export.export_onnx`; times and multiply-adds are those of one call with it.
-    calibration_data (method "static"), bits, method, n_jobs, progress and further options as in
-    `labkit.sensitivity.measure_sensitivity`.
+    `labkit.onnx_export.export_onnx`; multiply-adds and times are those of one call with it.
+    calibration_data (method "static"), bits, method, granularity, n_jobs, progress and further
+    options as in `labkit.sensitivity.measure_sensitivity`. timed=False leaves the seconds out, for
+    plans without a limit on time; `rounds` as in `labkit.layer_times.time_layers`.
+
+    Raises ValueError as these three do, before the long work wherever it can be known.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    >>> features = encode_model(
+    ...     net, evaluate=lambda model: 0.5, example=torch.zeros(2, 64), bits=(4, 8), timed=False
+    ... )
+    >>> features.macs.tolist(), features.parameters.tolist(), features.bytes.tolist()
+    ([4096, 640], [2080, 330], [[1280, 2304], [240, 400]])
     """
-    quality = measured(evaluate, model)
-    options = {"method": method, **options}
+    if not callable(evaluate):
+        raise ValueError(f"evaluate must be a function of a model, got {evaluate!r}")
+    calls = count_macs(model, example)
+    widths = check_widths(bits)
+    chosen = {"method": method, "granularity": granularity}
     if calibration_data is not None:
         options["calibration_data"] = calibration_data
     sensitivity = measure_sensitivity(
-        model, proxy or evaluate, bits, n_jobs=n_jobs, progress=progress, **options
+        model, proxy or evaluate, widths, n_jobs=n_jobs, progress=progress, **chosen, **options
     )
-    layers = {name: quantizable_layers(model)[name] for name in sensitivity.layers}
-    macs = count_macs(model, example)
+    names = sensitivity.layers
+    times = (
+        time_layers(model, example, widths, layers=names, rounds=rounds, **chosen)
+        if timed
+        else LayerTimes.untimed(len(names), len(widths))
+    )
+    found = quantizable_layers(model)
     return ModelFeatures(
-        kinds=tuple(type(layer).__name__ for layer in layers.values()),
-        parts=tuple(name.partition(".")[0] for name in layers),
-        parameters=np.array([sum(p.numel() for p in x.parameters()) for x in layers.values()]),
-        macs=np.array([macs.get(name, 0) for name in layers]),
+        kinds=tuple(type(found[name]).__name__ for name in names),
+        parts=tuple(name.partition(".")[0] for name in names),
+        parameters=np.array([sum(p.numel() for p in found[n].parameters()) for n in names]),
+        macs=np.array([calls[name] for name in names]),
         sensitivity=sensitivity,
-        times=time_layers(
-            model, example, tuple(layers), sensitivity.bits, method=method, rounds=rounds
-        ),
-        quality=quality,
+        times=times,
+        quality=measured(evaluate, copy.deepcopy(model).eval()),
         original_bytes=sum(t.numel() * t.element_size() for t in stored_tensors(model)[0].values()),
     )
+
+
+def _microseconds(seconds: float) -> str:
+    return "–" if math.isnan(seconds) else f"{1e6 * seconds:.3g}"

@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from labkit.explorers.engines import engines
+from labkit.engines import engines
 from labkit.explorers.panel import Panel, choice, steps_slider
 from labkit.explorers.scene import Axis, Band, Bars, Line, Mark, Plot, Points, Readout, Rule, Scene
 from labkit.latency import LatencyReport, measure_latency

@@ -12,7 +12,7 @@ from functools import cache
 from labkit.data import Mnist, load_mnist
 from labkit.evaluate import Accuracy, accuracy
 from labkit.explorers.computed_when import CALIBRATION, METHODS
-from labkit.explorers.engines import engines
+from labkit.engines import engines
 from labkit.explorers.panel import Panel, bits_slider, choice
 from labkit.explorers.scene import Axis, Bars, Line, Mark, Plot, Points, Readout, Rule, Scene, Text
 from labkit.latency import LatencyReport, measure_latency

@@ -23,8 +23,12 @@ class _Side(nn.Module):
         return tuple(model(x) for model, x in zip(self.models, inputs, strict=True))
 
 
-def engines(models: Mapping[str, tuple[nn.Module, Tensor]]) -> dict[str, Engine]:
+def engines(
+    models: Mapping[str, tuple[nn.Module, Tensor]], *, any_batch: bool = True
+) -> dict[str, Engine]:
     """Return an engine for each {name: (model, example)}; a model has one input and one output.
+
+    `any_batch` as in `labkit.onnx_export.export_onnx`.
 
     >>> import torch
     >>> both = engines({"a": (nn.Linear(4, 2), torch.zeros(1, 4)),
@@ -33,7 +37,8 @@ def engines(models: Mapping[str, tuple[nn.Module, Tensor]]) -> dict[str, Engine]
     (torch.Size([5, 2]), 0.0)
     """
     pairs = list(models.values())
-    file = export_onnx(_Side([model for model, _ in pairs]), tuple(x for _, x in pairs))
+    side = _Side([model for model, _ in pairs])
+    file = export_onnx(side, tuple(x for _, x in pairs), any_batch=any_batch)
     whole = onnx.load_from_string(file)
     ends = [[part.name for part in side] for side in (whole.graph.input, whole.graph.output)]
     extractor = Extractor(whole)
