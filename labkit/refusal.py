@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from labkit.fusion import Fused
 from labkit.offers import Offer, more_bytes, more_loss, slower, smallest_file
+from labkit.verification import check_seconds, time_models
 from labkit.workshop import Try, Workshop
 
 
@@ -58,11 +59,17 @@ def refusal(workshop: Workshop, tried: Sequence[Try]) -> Infeasible:
     lossy = [made for made in tried if _missed(made) == ["loss"]]
     steps = ", ".join(dict.fromkeys(made.step for made in tried))
     if slow:
+        # What misses the loss was not timed yet; is any of it fast enough?
+        faster = lossy[:1] and check_seconds(
+            time_models(workshop.model, lossy[-1].quantized, workshop.example), workshop.limits
+        )
+        binding = ["seconds", "loss"] if faster and faster.kept else ["seconds"]
         best = min(slow, key=lambda made: made.checks[-1].measured)
-        binding = ["seconds", "loss"] if lossy else ["seconds"]
-        offers = [slower(best), more_loss(lossy)]
         return Infeasible(
-            " and ".join(binding), f"after {steps}, {best.checks[-1].text}", offers, tried
+            " and ".join(binding),
+            f"after {steps}, {best.checks[-1].text}",
+            [slower(best), more_loss(lossy) if len(binding) > 1 else None],
+            tried,
         )
     best = min(lossy or tried, key=lambda made: made.loss.value)
     missed = "; ".join(check.text for check in best.checks if not check.kept)
