@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from labkit.checks import FLOAT_TYPES, check_finite, check_tensor, describe
-from labkit.granularity import blocks
+from labkit.granularity import blocks, work_dtype
 from labkit.qparams import QParams, choose_qparams, code_range, qparams_from_range
+from labkit.straight_through import passed_back
 
 __all__ = [
     "QParams",
@@ -43,7 +44,7 @@ def quantize(x: Tensor, qparams: QParams) -> Tensor:
     check_tensor(x)
     x = x.detach()
     codes = torch.empty(x.shape, dtype=code_dtype(qparams), device=x.device)
-    for values, out, scale, zero_point in blocks(x, codes, qparams):
+    for (values, out), scale, zero_point in blocks(qparams, x, codes):
         out.copy_(_codes(values, scale, zero_point, qparams)[0])
     return codes
 
@@ -64,8 +65,8 @@ def dequantize(q: Tensor, qparams: QParams, dtype: torch.dtype = torch.float32) 
         raise ValueError(f"dtype must be one of {', '.join(map(str, FLOAT_TYPES))}; got {dtype}")
     values = torch.empty(q.shape, dtype=dtype, device=q.device)
     limit = _saturation(qparams, dtype)
-    for codes, out, scale, zero_point in blocks(q, values, qparams):
-        steps = codes.to(_work_dtype(dtype), copy=True)
+    for (codes, out), scale, zero_point in blocks(qparams, q, values):
+        steps = codes.to(work_dtype(dtype), copy=True)
         if (
             steps.numel()
             and not qparams.quant_min <= steps.min() <= steps.max() <= qparams.quant_max
@@ -114,9 +115,9 @@ def on_grid(x: Tensor, qparams: QParams) -> tuple[Tensor, bool]:
     """
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     limit, clipped = _saturation(qparams, x.dtype), False
-    for values, out, scale, zero_point in blocks(x.detach(), y, qparams):
+    for (values, out), scale, zero_point in blocks(qparams, x.detach(), y):
         # Where the dtype allows, the result is its own work space: no other large tensor.
-        space = out if out.dtype == _work_dtype(out.dtype) else None
+        space = out if out.dtype == work_dtype(out.dtype) else None
         steps, clips = _codes(values, scale, zero_point, qparams, space)
         clipped |= clips
         steps.sub_(zero_point).mul_(scale)
@@ -125,21 +126,6 @@ def on_grid(x: Tensor, qparams: QParams) -> tuple[Tensor, bool]:
         if steps is not out:
             out.copy_(steps)
     return y, clipped
-
-
-def where_inside(gradient: Tensor, x: Tensor, qparams: QParams) -> Tensor:
-    """Return the gradient where the rounded code of `x` is inside the code range, elsewhere 0.
-
-    >>> where_inside(torch.ones(2), torch.tensor([0.3, 9.0]), QParams(0.5, 2, 0, 3))
-    tensor([1., 0.])
-    """
-    work = _work_dtype(x.dtype)
-    steps = torch.empty(x.shape, dtype=work, device=x.device)
-    for values, out, scale, zero_point in blocks(x.detach(), steps, qparams):
-        torch.div(values.to(work), scale, out=out).round_().add_(zero_point)
-    # Codes are whole, so the ends lie between them. A mask of bools would cost ten times as much.
-    ends = qparams.quant_min - 0.5, qparams.quant_max + 0.5
-    return torch.ops.aten.hardtanh_backward(gradient.to(work), steps, *ends).to(gradient.dtype)
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -162,7 +148,7 @@ class _FakeQuantize(torch.autograd.Function):
         if ctx.qparams is None:
             return gradient, None
         (x,) = ctx.saved_tensors
-        return where_inside(gradient, x, ctx.qparams), None
+        return passed_back(gradient, x, ctx.qparams)[0], None
 
 
 def _codes(
@@ -173,7 +159,7 @@ def _codes(
     out: Tensor | None = None,
 ) -> tuple[Tensor, bool]:
     """The codes of a block as floats, in range, and whether any clipped; checked to be finite."""
-    values = values.to(_work_dtype(values.dtype))
+    values = values.to(work_dtype(values.dtype))
     steps = torch.div(values, scale, out=out).round_().add_(zero_point)
     low, high = (end.item() for end in torch.aminmax(steps))
     # NaN and infinities pass through to the ends. A finite value may overflow here, too, and clips.
@@ -194,11 +180,6 @@ def code_dtype(qparams: QParams) -> torch.dtype:
         if info.min <= qparams.quant_min and qparams.quant_max <= info.max:
             return dtype
     return torch.int32
-
-
-def _work_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Half precision is computed in float32; float32 and float64 as they are."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _saturation(qparams: QParams, dtype: torch.dtype) -> float | None:

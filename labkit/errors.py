@@ -53,7 +53,7 @@ def quantization_error(x: Tensor, qparams: QParams) -> ErrorReport:
         raise ValueError(f"an empty tensor has no error; got shape {tuple(x.shape)}")
     x = x.detach()
     rounding = clipping = signal = largest = 0.0
-    for value, restored, scale, zero_point in blocks(x, fake_quantize(x, qparams), qparams):
+    for (value, restored), scale, zero_point in blocks(qparams, x, fake_quantize(x, qparams)):
         # Not every device knows float64.
         value, restored, scale, zero_point = (
             part.cpu().double() for part in (value, restored, scale, zero_point)

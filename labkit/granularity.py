@@ -7,9 +7,10 @@ block are faster than one pass after another over main memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from labkit.checks import check_axis, check_whole
@@ -25,7 +26,6 @@ BLOCK_ELEMENTS = 2**20
 def split_groups(x: Tensor, group_size: int) -> Tensor:
     """View the last dimension of `x` as (groups, group_size), or say why that cannot be.
 
-    >>> import torch
     >>> split_groups(torch.zeros(3, 8), 4).shape
     torch.Size([3, 2, 4])
     """
@@ -40,22 +40,49 @@ def split_groups(x: Tensor, group_size: int) -> Tensor:
     return x.reshape(*x.shape[:-1], x.shape[-1] // group_size, group_size)
 
 
-def blocks(x: Tensor, out: Tensor, qparams: QParams) -> Iterator[tuple]:
-    """Walk through `x` and `out` (contiguous, same shape) in blocks that fit the cache.
+def work_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Half precision is computed in float32; float32 and float64 as they are.
 
-    Yields (x block, out block, scale, zero_point) where the parameters broadcast to the block and
-    are floats, ready for arithmetic. Raises ValueError when they do not fit the shape of `x`.
+    >>> work_dtype(torch.float16)
+    torch.float32
+    """
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
-    >>> import torch
+
+def blocks(qparams: QParams, x: Tensor, *others: Tensor) -> Iterator[tuple]:
+    """Walk through `x` and `others` (same shape, contiguous) in blocks for the cache.
+
+    Yields ((x block, other blocks...), scale, zero_point) where the parameters broadcast to the
+    blocks and are floats, ready for arithmetic. Raises ValueError when they do not fit the shape of
+    `x`.
+
     >>> from labkit.affine import QParams
     >>> x = torch.arange(6.0).reshape(2, 3)
-    >>> [(b.shape, s.item()) for b, _, s, _ in blocks(x, x.clone(), QParams(0.5, 0, 0, 255))]
+    >>> [(x.shape, s.item()) for (x, _), s, _ in blocks(QParams(0.5, 0, 0, 255), x, x.clone())]
     [(torch.Size([6]), 0.5)]
     """
-    scale, zero_point = (
-        qparams.scale.to(x.device),
-        qparams.zero_point.to(x.device, qparams.scale.dtype),
-    )
+    shape, scale, zero_point = _laid_out(x, qparams)
+    tensors = (x.reshape(shape), *(other.view(shape) for other in others))
+    # Without a value there is no block, whatever the number of rows.
+    rows = tensors[0].shape[0] if x.numel() else 0
+    if rows and (x.numel() <= BLOCK_ELEMENTS or x.device.type != "cpu"):
+        yield tensors, scale, zero_point
+        return
+    step = max(1, BLOCK_ELEMENTS * rows // max(1, x.numel()))
+    per_row = scale.ndim > 0 and scale.shape[0] > 1
+    for start in range(0, rows, step):
+        block = slice(start, start + step)
+        yield (
+            tuple(tensor[block] for tensor in tensors),
+            scale[block] if per_row else scale,
+            zero_point[block] if per_row else zero_point,
+        )
+
+
+def _laid_out(x: Tensor, qparams: QParams) -> tuple[Sequence[int], Tensor, Tensor]:
+    """The shape to view x in, and the parameters as floats that broadcast to it."""
+    scale = qparams.scale.to(x.device)
+    zero_point = qparams.zero_point.to(x.device, scale.dtype)
     if qparams.group_size is not None:
         groups = split_groups(x, qparams.group_size)
         if groups.shape[:-1] != scale.shape:
@@ -63,43 +90,29 @@ def blocks(x: Tensor, out: Tensor, qparams: QParams) -> Iterator[tuple]:
                 f"x of shape {tuple(x.shape)} has groups of shape {tuple(groups.shape[:-1])}, "
                 f"but the scale has shape {tuple(scale.shape)}"
             )
-        x = groups.reshape(-1, qparams.group_size)
-        out = out.view(x.shape)
-        scale, zero_point = scale.reshape(-1, 1), zero_point.reshape(-1, 1)
-    elif scale.numel() == 1:
-        x, out = x.reshape(-1), out.view(-1)
-        scale, zero_point = scale.reshape(()), zero_point.reshape(())
-    else:
-        scale, zero_point = (_along_axis(p, x, qparams.axis) for p in (scale, zero_point))
-    # Without a value there is no block, whatever the number of rows.
-    rows = x.shape[0] if x.numel() else 0
-    on_cpu = x.device.type == "cpu"
-    step = max(1, BLOCK_ELEMENTS * rows // max(1, x.numel())) if on_cpu else max(1, rows)
-    for start in range(0, rows, step):
-        block = slice(start, start + step)
-        per_row = scale.ndim > 0 and scale.shape[0] > 1
-        yield (
-            x[block],
-            out[block],
-            scale[block] if per_row else scale,
-            zero_point[block] if per_row else zero_point,
-        )
+        # Not -1 for their number: there may be none.
+        shape = (scale.numel(), qparams.group_size)
+        return shape, scale.reshape(-1, 1), zero_point.reshape(-1, 1)
+    if scale.numel() == 1:
+        return (x.numel(),), scale.reshape(()), zero_point.reshape(())
+    shape = _along_axis(scale.shape, x, qparams.axis)
+    return x.shape, scale.reshape(shape), zero_point.reshape(shape)
 
 
-def _along_axis(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
-    """Give `parameter` as many dimensions as `x`; a plain list of channels runs along the axis."""
-    shape = [1] * (x.ndim - parameter.ndim) + list(parameter.shape)
+def _along_axis(parameters: Sequence[int], x: Tensor, axis: int | None) -> Sequence[int]:
+    """Give parameters as many dimensions as x; a plain list of channels runs along the axis."""
+    shape = [1] * (x.ndim - len(parameters)) + list(parameters)
     if axis is not None:
         axis = check_axis(x, axis)
-        if parameter.ndim == 1:
-            shape = [parameter.numel() if d == axis else 1 for d in range(x.ndim)]
+        if len(parameters) == 1:
+            shape = [parameters[0] if d == axis else 1 for d in range(x.ndim)]
     fits = len(shape) == x.ndim and all(
         size == 1 or (size == x.shape[d] and axis in (None, d)) for d, size in enumerate(shape)
     )
     if not fits:
         along = "" if axis is None else f" along axis {axis}"
         raise ValueError(
-            f"parameters of shape {tuple(parameter.shape)} do not broadcast{along} to x of shape "
+            f"parameters of shape {tuple(parameters)} do not broadcast{along} to x of shape "
             f"{tuple(x.shape)}; choose them from a tensor of the same shape"
         )
-    return parameter.reshape(shape)
+    return shape

@@ -59,13 +59,13 @@ class Observer:
         if rows.ndim == 1:
             rows = rows[:, None]
         low, high = (end.cpu().double() for end in _ends(rows))
-        # NaN and infinities pass through to the ends.
-        if not bool((low.isfinite() & high.isfinite()).all()):
+        smallest, largest = low.min().item(), high.max().item()
+        # NaN and infinities pass through to the ends, and NaN fails every comparison.
+        if not -FLOAT32.max <= smallest <= largest <= FLOAT32.max:
             check_finite(x)
-        if max(-low.min().item(), high.max().item()) > FLOAT32.max:
             raise ValueError(
                 f"the values must fit in float32 (at most {FLOAT32.max:.3g}), because scales are "
-                f"stored as float32; got a range of {low.min():.3g} to {high.max():.3g}"
+                f"stored as float32; got a range of {smallest:.3g} to {largest:.3g}"
             )
         self._update(rows, low, high)
         self._shape = shape

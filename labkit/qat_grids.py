@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from labkit.affine import fake_quantize
 from labkit.granularity import split_groups
 from labkit.layers import rows
-from labkit.lsq import initial_step, learned_step
+from labkit.lsq import initial_step, learned_step, straight_through
 from labkit.observers import MovingAverageObserver
 from labkit.qparams import QParams
 
@@ -48,7 +47,7 @@ class RangeWeight(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight as its codes represent it."""
         qparams = self.choose(weight.detach())
-        return fake_quantize(rows(weight, qparams), qparams).view_as(weight)
+        return straight_through(rows(weight, qparams), qparams).view_as(weight)
 
     def qparams(self, weight: Tensor) -> QParams:
         """Return the grid of this weight."""
@@ -130,7 +129,7 @@ class RangeInput(nn.Module):
         if self.training or not self.reached:
             self.observer.observe(x.detach())
             self.grid = self.observer.qparams()
-        return fake_quantize(x, self.grid)
+        return straight_through(x, self.grid)
 
     @property
     def reached(self) -> bool:

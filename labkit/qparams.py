@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,8 +60,8 @@ class QParams:
                 f"got {quant_min} and {quant_max}"
             )
         _check_granularity(self.axis, self.group_size)
-        scale = as_float64("scale", self.scale).to(torch.float32)
-        zero_point = as_float64("zero_point", self.zero_point).to(scale.device)
+        scale, zero_point = _stored_floats(self.scale), _stored_integers(self.zero_point)
+        zero_point = zero_point.to(scale.device)
         if scale.shape != zero_point.shape:
             raise ValueError(
                 f"scale has shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}; "
@@ -70,8 +71,6 @@ class QParams:
         smallest, largest = _ends(scale, 1.0)
         if not 0 < smallest <= largest < math.inf:
             raise ValueError(f"scale must be positive and finite in float32, got {self.scale}")
-        if not torch.equal(zero_point, zero_point.round()):
-            raise ValueError(f"zero_point must be an integer, got {self.zero_point}")
         smallest, largest = _ends(zero_point, quant_min)
         if not quant_min <= smallest <= largest <= quant_max:
             raise ValueError(
@@ -182,36 +181,57 @@ def qparams_from_range(
     bits = check_bits(bits)
     quant_min, quant_max = code_range(bits, signed)
     check_rule(scale_rule)
-    device = torch.as_tensor(maximum).device
-    # These are few numbers, and not every device knows float64.
-    low, high = as_float64("minimum", minimum).cpu(), as_float64("maximum", maximum).cpu()
+    device = maximum.device if isinstance(maximum, Tensor) else None
+    # These are few numbers: numpy is quicker at them than torch, and knows float64 for any device.
+    low, high = (
+        as_float64(name, end).cpu().numpy()
+        for name, end in (("minimum", minimum), ("maximum", maximum))
+    )
     if low.shape != high.shape:
         raise ValueError(
-            f"minimum has shape {tuple(low.shape)} and maximum {tuple(high.shape)}; "
-            "they must be the same"
+            f"minimum has shape {low.shape} and maximum {high.shape}; they must be the same"
         )
     # NaN fails every comparison, so that one look is enough where all is well.
-    if not bool(((low >= -FLOAT32.max) & (low <= high) & (high <= FLOAT32.max)).all()):
-        _refuse_range(low, high)
-    low, high = low.clamp(max=0), high.clamp(min=0)
+    if not ((low >= -FLOAT32.max) & (low <= high) & (high <= FLOAT32.max)).all():
+        _refuse_range(torch.from_numpy(low), torch.from_numpy(high))
+    low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
 
     if symmetric:
-        amax, half = torch.maximum(-low, high), 2 ** (bits - 1)
+        amax, half = np.maximum(-low, high), 2 ** (bits - 1)
         if scale_rule == "restricted":
             scale = amax / (half - 1)
         elif scale_rule == "full":
             scale = amax / ((quant_max - quant_min) / 2)
         else:
-            scale = torch.maximum(-low / half, high / (half - 1))
-        zero_point = torch.full_like(scale, 0 if signed else half)
+            scale = np.maximum(-low / half, high / (half - 1))
+        zero_point = np.full_like(scale, 0 if signed else half)
     else:
         scale = (high - low) / (quant_max - quant_min)
         # -low / scale, but with one division of exact numbers: dividing by the rounded scale would
-        # miss the tie of a symmetric range now and then.
-        below_zero = torch.where(scale > 0, -low * (quant_max - quant_min) / (high - low), 0.0)
-        zero_point = (quant_min + below_zero).round().clamp(quant_min, quant_max)
-    scale, zero_point = stored_scale(scale).to(device), zero_point.to(torch.int32).to(device)
+        # miss the tie of a symmetric range now and then. A range of width 0 is at 0.
+        width = np.where(scale > 0, high - low, np.inf)
+        below_zero = -low * (quant_max - quant_min) / width
+        zero_point = np.rint(quant_min + below_zero).clip(quant_min, quant_max)
+    scale, zero_point = (torch.from_numpy(np.asarray(p)) for p in (scale, zero_point))
+    scale, zero_point = stored_scale(scale).to(device), zero_point.to(device, torch.int32)
     return QParams(scale, zero_point, quant_min, quant_max, axis, group_size)
+
+
+def _stored_floats(scale: object) -> Tensor:
+    """A copy as float32."""
+    if isinstance(scale, Tensor) and scale.dtype == torch.float32:
+        return scale.detach().clone()
+    return as_float64("scale", scale).to(torch.float32)
+
+
+def _stored_integers(zero_point: object) -> Tensor:
+    """A copy that holds whole numbers, of a type that holds those that were given."""
+    if isinstance(zero_point, Tensor) and zero_point.dtype == torch.int32:
+        return zero_point.detach().clone()
+    numbers = as_float64("zero_point", zero_point)
+    if not torch.equal(numbers, numbers.round()):
+        raise ValueError(f"zero_point must be an integer, got {zero_point}")
+    return numbers
 
 
 def _ends(x: Tensor, of_none: float) -> tuple[float, float]:

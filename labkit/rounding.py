@@ -138,9 +138,9 @@ class _Choice:
 def _spread(qparams: QParams, like: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and zero point of every single weight."""
     scale, zero_point = torch.empty_like(like), torch.empty_like(like)
-    for _, out, value, _ in blocks(like, scale, qparams):
+    for (_, out), value, _ in blocks(qparams, like, scale):
         out[:] = value
-    for _, out, _, value in blocks(like, zero_point, qparams):
+    for (_, out), _, value in blocks(qparams, like, zero_point):
         out[:] = value
     return scale, zero_point
 
