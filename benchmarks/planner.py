@@ -93,7 +93,7 @@ def mixed(model: Policy, features: ModelFeatures, loop: ClosedLoop, data: list) 
     planned = plan_quantization(
         model,
         {"memory_bytes": file_bytes(uniform)},
-        {"min_quality": 0.95},
+        {"max_loss": 0.005},
         calibration_data=data,
         evaluate=loop,
         features=features,

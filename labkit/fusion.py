@@ -134,8 +134,8 @@ def fuse(
     Without it the sum is taken at its word. fixed_bytes: bytes of the file beside the layers, by
     default those of the tensors that stay float. float_seconds: what shares of time are shares of,
     by default the features' own. correction: predicted divided by measured seconds of a plan that
-    was measured. Raises ValueError for a request that limits nothing, and for a width that the
-    features do not hold.
+    was measured. Features that were not timed leave the seconds to the verification. Raises
+    ValueError for a request that limits nothing, and for a width that the features do not hold.
     """
     columns = _columns(features, requirement)
     cost, size, seconds = (t[:, columns] for t in (features.loss, features.bytes, features.seconds))
@@ -149,11 +149,11 @@ def fuse(
     if limits.bytes is not None:
         fixed = features.other_bytes if fixed_bytes is None else fixed_bytes
         held.append(("bytes", size, limits.bytes - fixed))
-    if limits.timed:
+    if limits.timed and math.isfinite(features.float_seconds):
         whole = features.float_seconds if float_seconds is None else float_seconds
         budget = limits.seconds(whole) * correction - features.other_seconds
         held.append(("seconds", seconds, budget))
-    if held or limits.loss is None:
+    if held or limits.timed or limits.loss is None:
         return Fused(features, "predicted loss", cost, tuple(held), columns)
     most = limits.loss if prediction is None else prediction.most(limits.loss, risk)
     if math.isinf(most):

@@ -141,7 +141,8 @@ def _plans(
             **known,
         )
         yield fused, _solved(workshop, fused)
-    if any(check.name == "seconds" for made in tried for check in made.checks):
+    timed = any(name == "seconds" for name, _, _ in fused.limits)
+    if timed and any(check.name == "seconds" for made in tried for check in made.checks):
         yield fused, fused.least_of("seconds")
     if only_loss:
         yield fused, fused.least_of("loss")
@@ -229,6 +230,7 @@ def _encode(
         bits=bits,
         n_jobs=n_jobs,
         progress=progress,
+        timed=False,
         **options,
     )
 

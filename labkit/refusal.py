@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from labkit.fusion import Fused
 from labkit.offers import Offer, more_bytes, more_loss, slower, smallest_file
-from labkit.verification import check_seconds, time_models
+from labkit.verification import Check, check_seconds, time_models
 from labkit.workshop import Try, Workshop
 
 
@@ -52,32 +52,39 @@ def too_few_bytes(workshop: Workshop, fused: Fused, size: int) -> Infeasible:
 def refusal(workshop: Workshop, tried: Sequence[Try]) -> Infeasible:
     """Refuse after everything was tried; say which limits bind.
 
-    The loss binds alone when even the largest file that the widths can make loses too much, and
-    together with the others when more of them would be enough.
+    The time binds alone where the fastest misses it. The loss binds alone when even the largest
+    file that the widths can make loses too much, and together with what it would take otherwise:
+    more bytes, or where there are enough of them, more time.
     """
-    slow = [made for made in tried if _missed(made) == ["seconds"]]
-    lossy = [made for made in tried if _missed(made) == ["loss"]]
+    limits = workshop.limits
     steps = ", ".join(dict.fromkeys(made.step for made in tried))
-    if slow:
-        # What misses the loss was not timed yet; is any of it fast enough?
-        faster = lossy[:1] and check_seconds(
-            time_models(workshop.model, lossy[-1].quantized, workshop.example), workshop.limits
-        )
-        binding = ["seconds", "loss"] if faster and faster.kept else ["seconds"]
-        best = min(slow, key=lambda made: made.checks[-1].measured)
-        return Infeasible(
-            " and ".join(binding),
-            f"after {steps}, {best.checks[-1].text}",
-            [slower(best), more_loss(lossy) if len(binding) > 1 else None],
-            tried,
-        )
-    best = min(lossy or tried, key=lambda made: made.loss.value)
+    slow = [made.checks[-1] for made in tried if _missed(made) == ["seconds"]]
+    lossy = [made for made in tried if _missed(made) == ["loss"]]
+    # What misses the loss was not timed: the last of it is what should be fastest.
+    late = [_timed(workshop, lossy[-1])] if limits.timed and lossy else []
+    if slow or (late and not late[0].kept):
+        best = min(slow + late, key=lambda check: check.measured)
+        binding = ["seconds", "loss"] if best.kept else ["seconds"]
+        shown = min(slow or late, key=lambda check: check.measured)
+        made = next((m for m in tried if m.checks[-1] is shown), tried[-1])
+        offers = [slower(made, shown), more_loss(lossy) if best.kept else None]
+        return Infeasible(" and ".join(binding), f"after {steps}, {shown.text}", offers, tried)
+    best = min(lossy, key=lambda made: made.loss.value)
     missed = "; ".join(check.text for check in best.checks if not check.kept)
-    larger = more_bytes(workshop)
-    others = [name for name in workshop.limits.names if name != "loss"]
-    binding = ["loss"] if larger is None else [*others, "loss"]
     why = f"after {steps}, {missed} by {best.step}, the best of them"
-    return Infeasible(" and ".join(binding), why, [larger, more_loss(tried)], tried)
+    larger = more_bytes(workshop)
+    if larger is None:
+        return Infeasible("loss", why, [more_loss(tried)], tried)
+    if limits.timed and (limits.bytes is None or larger.made.bytes <= limits.bytes):
+        longer = slower(larger.made, _timed(workshop, larger.made))
+        return Infeasible("seconds and loss", why, [longer, more_loss(tried)], tried)
+    binding = "loss" if limits.bytes is None else "bytes and loss"
+    return Infeasible(binding, why, [larger, more_loss(tried)], tried)
+
+
+def _timed(workshop: Workshop, made: Try) -> Check:
+    times = time_models(workshop.model, made.quantized, workshop.example)
+    return check_seconds(times, workshop.limits)
 
 
 def _missed(made: Try) -> list[str]:

@@ -1,6 +1,7 @@
 """The planner: requests in, verified models or rightful refusals out."""
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,10 +11,13 @@ from torch import nn
 from labkit import escalation, method_choice, refusal, workshop
 from labkit.constraints import Constraints
 from labkit.data import load_mnist
+from labkit.divergence import MinusDivergence
 from labkit.evaluate import Accuracy, accuracy
+from labkit.features import encode_model
 from labkit.files import load, save
 from labkit.latency import Latency, LatencyReport
-from labkit.planner import Infeasible, _encode, plan_quantization
+from labkit.layer_times import LayerTimes
+from labkit.planner import Infeasible, plan_quantization
 from labkit.quantize import quantize_model
 from labkit.requirement import NotUnderstood, UnitMissing
 from labkit.rounding import learn_rounding
@@ -42,7 +46,9 @@ def data():
 
 @pytest.fixture(scope="module")
 def features(net, evaluate, data):
-    return _encode(net, evaluate, data, data[0][:1], (2, 3, 4, 6, 8), 1, False, {})
+    return encode_model(
+        net, evaluate=evaluate, proxy=MinusDivergence(net, data), example=data[0][:1], rounds=5
+    )
 
 
 @pytest.fixture
@@ -246,6 +252,18 @@ def test_of_methods_the_one_that_changes_least_is_taken(plan):
     assert plan({"compute": "70 %"}, None).report.method == "weight_only"
     assert plan({"compute": "55 %"}, None).report.method == "dynamic"
     assert plan({"compute": "40 %"}, None).report.method == "static"
+
+
+def test_where_the_largest_width_is_fast_enough_no_layer_is_timed(plan, features):
+    untimed = replace(features, times=LayerTimes.untimed(*features.loss.shape))
+    assert plan({"compute": "40 %"}, None, features=untimed).report.method == "static"
+
+
+def test_where_it_is_not_fast_enough_the_layers_are_timed_first(plan, features):
+    untimed = replace(features, times=LayerTimes.untimed(*features.loss.shape))
+    with pytest.raises(Infeasible) as refused:
+        plan({"compute": "10 %"}, None, features=untimed)
+    assert refused.value.limit == "seconds"
 
 
 def test_a_method_that_is_asked_for_is_taken(plan):
