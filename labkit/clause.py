@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from labkit.asking import NotUnderstood
 from labkit.wording import Token
 
 METHODS = ("weight_only", "dynamic", "static", "qat")
@@ -23,14 +24,6 @@ TOPICS = {
 _IMPLIED = {"smaller": "size", "shrink": "size", "faster": "time", "shorten": "time"}
 _IMPLIED |= {"loss": "quality", "no worse": "quality"}
 REDUCES = {"cut", "less", "smaller", "shrink", "shorten"}
-
-
-class NotUnderstood(ValueError):
-    """A request, or a part of it, that has no meaning here; the message quotes the words.
-
-    >>> issubclass(NotUnderstood, ValueError)
-    True
-    """
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from labkit.clause import NotUnderstood
+from labkit.asking import NotUnderstood
 from labkit.entries import read_entries
 from labkit.said import combined, language_of, say
 from labkit.sentence import read_limits
@@ -56,8 +56,8 @@ def encode_constraints(given: Mapping | str | Constraints | None) -> Constraints
     ms"}, or with numbers where the key says the unit, {"memory_bytes": 6e6, "latency_ms": 200}; or
     a sentence, English or Chinese. Said twice, the tighter counts.
 
-    Raises `labkit.quantities.UnitMissing` for a number without a unit, and
-    `labkit.clause.NotUnderstood` for words without a meaning here, and for what is no limit of a
+    Raises `labkit.asking.UnitMissing` for a number without a unit, and
+    `labkit.asking.NotUnderstood` for words without a meaning here, and for what is no limit of a
     device, such as a loss of quality; both are ValueErrors.
 
     >>> encode_constraints({"memory_limit": "100 MB", "compute_limit": "50 %"}).understood

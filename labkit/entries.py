@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Real
 
-from labkit.clause import Meaning, NotUnderstood
+from labkit.asking import NotUnderstood
+from labkit.clause import Meaning
 from labkit.sentence import read_limits
 
 # Keys that are exact by themselves, with plain numbers in SI units or shares of 1, and what they

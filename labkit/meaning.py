@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from labkit.asking import UnitMissing
 from labkit.checks import check_bits
 from labkit.clause import METHODS, Clause, Meaning
-from labkit.quantities import UnitMissing
 from labkit.wording import Token
 
 # Beyond these something else must have been meant.
@@ -17,7 +17,7 @@ _MOST_TIMES, _MOST_LOSS = 1000, 50
 def read_clause(tokens: Sequence[Token]) -> Meaning:
     """Return what a clause with one quantity, or with the name of a method, asks for.
 
-    Raises `labkit.quantities.UnitMissing` for a number without a unit, `NotUnderstood` for
+    Raises `labkit.asking.UnitMissing` for a number without a unit, `NotUnderstood` for
     everything that is not clear.
 
     >>> from labkit.quantities import parse_quantity
@@ -33,6 +33,8 @@ def read_clause(tokens: Sequence[Token]) -> Meaning:
         raise clause.refused("it says both at most and at least")
     if clause.has("loss", "no worse") and (clause.reduces or clause.has("faster")):
         raise clause.refused("it says twice, in different ways, that something is lost")
+    if any(token.kind == "no worse" for token in clause.tokens[clause.place :]):
+        raise clause.refused("it says what is not so; write at most 3 points worse")
     return _READERS[clause.kind](clause)
 
 

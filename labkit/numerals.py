@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from labkit.asking import NotUnderstood
+
 
 @dataclass(frozen=True)
 class Numeral:
@@ -44,7 +46,7 @@ _PART_OF = re.compile(rf"(百|千|{_NUMERAL}|\d+)分之({_NUMERAL}|\d+(?:\.\d+)?
 def read_numeral(text: str) -> Numeral | None:
     """Return the number that `text` starts with, None where it starts with none.
 
-    Raises ValueError, quoting it, for what may be read in two ways: 6,5 or 1.2.3.
+    Raises NotUnderstood, quoting it, for what may be read in two ways: 6,5 or 1.2.3.
 
     >>> read_numeral("6.5 MB"), read_numeral("two hundred ms"), read_numeral("百分之三")
     (Numeral(value=6.5, length=3, kind='number'), Numeral(value=200, length=11, kind='number'), \
@@ -73,7 +75,7 @@ def _digits(text: str) -> Numeral:
     found = _DIGITS.match(text)
     rest = re.match(r"[\d.,]*\d", text[found.end() :], re.ASCII)
     if rest:
-        raise ValueError(
+        raise NotUnderstood(
             f'"{found[0]}{rest[0]}" can be read in two ways; write a point before decimals '
             "(6.5) and nothing, or a comma before every three digits, between thousands"
         )

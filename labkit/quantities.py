@@ -9,15 +9,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from labkit.asking import NotUnderstood, UnitMissing
 from labkit.numerals import Numeral, read_numeral
-
-
-class UnitMissing(ValueError):
-    """A number has no unit, or none that is clear; the message asks for it.
-
-    >>> issubclass(UnitMissing, ValueError)
-    True
-    """
 
 
 @dataclass(frozen=True)
@@ -85,17 +78,17 @@ _ONE = re.compile(r"an?\s+(?=[a-z]{5})", re.IGNORECASE)
 def parse_quantity(text: str) -> Quantity:
     """Return the one quantity that is the whole of `text`, in SI units.
 
-    Raises UnitMissing for a number without a unit or with an unclear one, ValueError quoting the
+    Raises UnitMissing for a number without a unit or with an unclear one, NotUnderstood quoting the
     text for anything else.
 
     >>> parse_quantity("200ms").value, parse_quantity("3个百分点").kind
     (0.2, 'points')
     """
     if not isinstance(text, str):
-        raise ValueError(f'a quantity must be a text such as "6 MB" or "200 ms", got {text!r}')
+        raise NotUnderstood(f'a quantity must be a text such as "6 MB" or "200 ms", got {text!r}')
     found = read_quantity(text.strip())
     if found is None or found.text != text.strip():
-        raise ValueError(f'"{text}" is no quantity; write a number and a unit, such as "6 MB"')
+        raise NotUnderstood(f'"{text}" is no quantity; write a number and a unit, such as "6 MB"')
     if found.kind == "number":
         raise UnitMissing(f'"{text}" has no unit; write for example "{text} MB" or "{text} ms"')
     return found
@@ -118,7 +111,7 @@ def read_quantity(text: str) -> Quantity | None:
             return None
         numeral = Numeral(1, one.end())
     if not math.isfinite(numeral.value):
-        raise ValueError(f'"{text[: numeral.length]}" is no number that can be meant')
+        raise NotUnderstood(f'"{text[: numeral.length]}" is no number that can be meant')
     rest = text[numeral.length :]
     if numeral.kind in ("percent", "ratio"):
         kind = "percent" if numeral.kind == "percent" else "times"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from labkit.clause import NotUnderstood
+from labkit.asking import NotUnderstood, UnitMissing
 from labkit.entries import read_entries
-from labkit.quantities import UnitMissing
 from labkit.said import combined, language_of, say
 from labkit.sentence import read_limits
 
@@ -75,8 +74,8 @@ def understand(request: Mapping | str | Requirement | None) -> Requirement:
     says the unit, {"max_bytes": 6e6, "latency_ms": 200}. Of a quality, "3 %" lost are 3 points.
     Said twice, the tighter counts. A `Requirement` is returned as it is.
 
-    Raises `labkit.quantities.UnitMissing`, which asks back, for a number without a unit or of
-    nothing, and `labkit.clause.NotUnderstood`, which quotes the words, for everything that is not
+    Raises `labkit.asking.UnitMissing`, which asks back, for a number without a unit or of
+    nothing, and `labkit.asking.NotUnderstood`, which quotes the words, for everything that is not
     clear: both are ValueErrors. Nothing is guessed and no number is left out.
 
     >>> for line in understand("under 6 MB, at most 3 % worse, 200 ms").understood:
@@ -89,7 +88,7 @@ def understand(request: Mapping | str | Requirement | None) -> Requirement:
     >>> understand("under 6")
     Traceback (most recent call last):
     ...
-    labkit.quantities.UnitMissing: "under 6": 6 of what? It has no unit; write for example 6 MB, \
+    labkit.asking.UnitMissing: "under 6": 6 of what? It has no unit; write for example 6 MB, \
 6 ms or 6 points
     """
     if request is None or isinstance(request, Requirement):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from labkit.clause import Meaning, NotUnderstood
+from labkit.asking import NotUnderstood
+from labkit.clause import Meaning
 
 # Of two limits of a kind, which is the tighter.
 _TIGHTER: dict[str, Callable] = {

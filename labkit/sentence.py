@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 
-from labkit.clause import METHODS, TOPICS, Meaning, NotUnderstood, topics_of, words_of
+from labkit.asking import NotUnderstood, UnitMissing
+from labkit.clause import METHODS, TOPICS, Meaning, topics_of, words_of
 from labkit.meaning import read_clause
 from labkit.wording import Token, read_words
 
@@ -28,7 +29,7 @@ _FITS = {
 def read_limits(text: str) -> list[Meaning]:
     """Return what a request in words asks for, one `Meaning` a clause, in order.
 
-    Raises `labkit.quantities.UnitMissing` for a number without a unit, `NotUnderstood` quoting
+    Raises `labkit.asking.UnitMissing` for a number without a unit, `NotUnderstood` quoting
     words that have no meaning here, that contradict each other, or that ask for nothing.
 
     >>> [(m.field, m.value) for m in read_limits("under 6 MB, at most 3 points worse")]
@@ -40,7 +41,7 @@ def read_limits(text: str) -> list[Meaning]:
         tokens = read_words(text)
         _refuse_unknown(tokens)
         meanings = [read_clause(clause) for part in _parts(tokens) for clause in _clauses(part)]
-    except ValueError as error:
+    except (NotUnderstood, UnitMissing) as error:
         raise _with_request(error, text) from None
     if not meanings:
         raise NotUnderstood(
@@ -55,7 +56,7 @@ def _with_request(error: ValueError, text: str) -> ValueError:
     message, shown = str(error), " ".join(text.split())
     if shown not in message:
         message += f' (in "{shown}")'
-    return (type(error) if type(error) is not ValueError else NotUnderstood)(message)
+    return type(error)(message)
 
 
 def _refuse_unknown(tokens: list[Token]) -> None:
@@ -76,7 +77,7 @@ def _refuse_unknown(tokens: list[Token]) -> None:
 def _parts(tokens: list[Token]) -> list[list[Token]]:
     """Cut at commas and "and"; a part without a quantity goes to the next one that fits it."""
     parts: list[list[Token]] = [[]]
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in itertools.pairwise([*tokens, None]):
         if token.kind == "and":
             parts.append([])
         elif token.kind in METHODS:
