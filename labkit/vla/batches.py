@@ -93,8 +93,12 @@ class ImitationBatches:
         """Draw the batches of one epoch."""
         epoch = int(torch.randint(2**31, (), generator=self.generator))
         for step in range(self.batches):
-            pictures, words, actions = shown(chosen(self.demos, self.batch_size, epoch, step))
-            yield (pictures, words), actions
+            yield self.examples(chosen(self.demos, self.batch_size, epoch, step))
+
+    def examples(self, steps: Demos) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return what is shown, and what is asked for."""
+        pictures, words, actions = shown(steps)
+        return (pictures, words), actions
 
 
 def imitation_batches(

@@ -3,9 +3,9 @@
     python -m labkit.vla.few_bits        # both; or w3_qat, or w2_qat
 
 Starts from `robot(0)`. Weights on one grid a channel whose steps are learned, activations in float;
-batch norm is folded before. The loss is the cross-entropy of the expert's action, on the training
-demonstrations in their eight views. Resumable as `labkit.vla.train`. The packed models and their
-entries in the manifest are replaced under ``data/``.
+batch norm is folded before. The loss is that of `labkit.vla.train`, pointing included, on the same
+demonstrations. Resumable as that training. The packed models and their entries in the manifest are
+replaced under ``data/``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ import argparse
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from labkit import data
 from labkit.data import record
 from labkit.evaluate import Accuracy
-from labkit.files import save
+from labkit.files import load, save
 from labkit.quantize import quantize_model
-from labkit.vla.batches import imitation_batches
+from labkit.vla.batches import ImitationBatches, bundled_demos
+from labkit.vla.demos import Demos
+from labkit.vla.policy import Policy
 from labkit.vla.rollout import held_out, roll_out, success
-from labkit.vla.train import EPISODES
+from labkit.vla.train import EPISODES, imitation_loss
 from labkit.vla.zoo import QUANTIZED, robot
 
 COMMAND = "python -m labkit.vla.few_bits"
@@ -45,14 +48,40 @@ class Recipe:
 
     bits: int
     epochs: int
-    learning_rate: float = 1e-3
-    batch_size: int = 128
+    learning_rate: float = 2e-3
+    batch_size: int = 64
     steps_between_saves: int = 250
+    map_weight: float = 5.0
     max_norm: float = 1.0
     seed: int = 0
 
 
-RECIPES = {"w3_qat": Recipe(bits=3, epochs=6), "w2_qat": Recipe(bits=2, epochs=12)}
+RECIPES = {
+    "w3_qat": Recipe(bits=3, epochs=12, learning_rate=1e-3),
+    "w2_qat": Recipe(bits=2, epochs=20),
+}
+
+
+class Pointing(Policy):
+    """The policy as it is trained: it gives the two maps of the room beside the action.
+
+    >>> logits, maps = Pointing()(torch.zeros(1, 3, 64, 64), torch.zeros(1, 10, dtype=torch.int64))
+    >>> logits.shape, maps.shape
+    (torch.Size([1, 5]), torch.Size([1, 2, 8, 8]))
+    """
+
+    def forward(self, pictures: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and maps, see `Policy.grounded`."""
+        return self.grounded(pictures, words)
+
+
+class PointingBatches(ImitationBatches):
+    """Batches of ((pictures, words), (actions, targets)): where the things stand, too."""
+
+    def examples(self, steps: Demos) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return what is shown and what is asked for."""
+        inputs, actions = super().examples(steps)
+        return inputs, (actions, torch.from_numpy(steps.targets).float())
 
 
 def retrain(
@@ -78,15 +107,17 @@ def retrain(
         raise ValueError(f"there is no recipe for {name!r}; there are: {known}")
     recipe = RECIPES[name] if recipe is None else recipe
     folder = data.DATA_FOLDER if folder is None else Path(folder)
-    batches = imitation_batches(
-        recipe.steps_between_saves, batch_size=recipe.batch_size, seed=recipe.seed
+    policy = Pointing().eval()
+    policy.load_state_dict(robot(0).state_dict())
+    batches = PointingBatches(
+        bundled_demos(), recipe.steps_between_saves, recipe.batch_size, recipe.seed
     )
     kept = folder / "cache" / f"robot_{name}_training.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     total = recipe.epochs * recipe.steps_between_saves
     with tqdm(total=total, desc=f"robot, {recipe.bits} bits", disable=not progress) as bar:
         model, _ = quantize_model(
-            robot(0),
+            policy,
             "qat",
             bits=recipe.bits,
             activation_bits=None,
@@ -96,14 +127,16 @@ def retrain(
                 "step_rule": "learned",
                 "learning_rate": recipe.learning_rate,
                 "max_norm": recipe.max_norm,
+                "loss": partial(imitation_loss, map_weight=recipe.map_weight),
                 "checkpoint": kept,
                 "after_batch": lambda done: bar.update(),
                 "after_epoch": lambda done: bar.set_postfix_str(f"loss {done.loss:.4f}"),
             },
         )
-    quality = success(roll_out(model, held_out(episodes)))
     written = folder / "cache" / f"robot_{name}.safetensors"
     save(model, written)
+    model = load(written, Policy())
+    quality = success(roll_out(model, held_out(episodes)))
     record(
         f"robot_{name}.safetensors",
         written.read_bytes(),

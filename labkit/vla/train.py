@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
@@ -129,6 +130,20 @@ def train(
     return tuple(done.history)
 
 
+def imitation_loss(
+    answer: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor], map_weight: float
+) -> Tensor:
+    """Return the loss of logits (n, 5) and maps (n, 2, 8, 8) for actions (n,) and targets.
+
+    >>> answer = torch.tensor([[99.0, 0, 0, 0, 0]]), torch.zeros(1)
+    >>> imitation_loss(answer, (torch.tensor([0]), torch.ones(1)), map_weight=2)
+    tensor(1.3863)
+    """
+    (logits, maps), (actions, targets) = answer, asked
+    pointing = functional.binary_cross_entropy_with_logits(maps, targets)
+    return functional.cross_entropy(logits, actions) + map_weight * pointing
+
+
 def retrain(
     seed: int,
     folder: Path | None = None,
@@ -217,10 +232,8 @@ def _step(
     batch = chosen(demos, recipe.batch_size, recipe.seed, step)
     seen, words, actions = shown(batch)
     logits, maps = policy.grounded(seen, words)
-    pointing = functional.binary_cross_entropy_with_logits(
-        maps, torch.from_numpy(batch.targets).float()
-    )
-    loss = functional.cross_entropy(logits, actions) + recipe.map_weight * pointing
+    asked = actions, torch.from_numpy(batch.targets).float()
+    loss = imitation_loss((logits, maps), asked, recipe.map_weight)
     if not math.isfinite(loss.item()):
         raise ValueError(
             f"the loss became {loss.item()} in step {step + 1}; "
