@@ -126,11 +126,11 @@ def played() -> Films:
     films = {
         width: tuple(
             Film(r.sentence, r.rooms, r.actions, r.end)
-            for r in runs.play(runs.policy(width), episodes)
+            for r in runs.play(runs.Robot(width), episodes)
         )
         for width in WIDTHS
     }
-    return Films(films, {width: runs.nbytes(width) for width in WIDTHS})
+    return Films(films, {width: runs.nbytes(runs.Robot(width)) for width in WIDTHS})
 
 
 @lru_cache(maxsize=4096)
