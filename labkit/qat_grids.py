@@ -156,6 +156,8 @@ class RangeInput(nn.Module):
 class LearnedInput(nn.Module):
     """Fake-quantizes what enters a layer, on a grid that starts from the first batch and learns.
 
+    Only where the input comes from a layer in training; that of the model keeps its first step.
+
     >>> LearnedInput(2)(torch.tensor([0.0, 0.9, 3.0])).detach()
     tensor([0., 1., 3.])
     """
@@ -176,6 +178,10 @@ class LearnedInput(nn.Module):
             self.grid.start(x.detach(), self.observer.qparams())
             self.started.fill_(True)
             self.reached = True
+        if not x.requires_grad:
+            # What the model itself is given comes from no layer. To learn its step would cost a
+            # pass backward through the first layer that nothing else needs.
+            return straight_through(x, self.qparams())
         # As in the paper, without the batch.
         return self.grid(x, elements=math.prod(x.shape[1:]))
 

@@ -227,6 +227,24 @@ def test_learned_steps_move_and_stay_positive_at_any_rate():
     assert (after > 0).all() and not torch.allclose(after, before)
 
 
+def test_the_step_of_what_the_model_is_given_stays_and_those_inside_learn():
+    def steps(rate):
+        trained = train_quantized(
+            net(),
+            {"0": chooser(2), "2": chooser(2)},
+            batches(),
+            2,
+            step_rule="learned",
+            activation_bits=4,
+            learning_rate=rate,
+        )
+        return [trained.input_grids[name].scale.item() for name in ("0", "2")]
+
+    (given, inside), (given_later, inside_later) = steps(1e-12), steps(0.1)
+    assert given == given_later
+    assert inside_later != pytest.approx(inside, rel=1e-3)
+
+
 def test_after_a_relu_the_learned_grid_of_the_input_starts_at_zero():
     model = net()
     trained = train_quantized(
