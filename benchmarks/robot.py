@@ -1,14 +1,13 @@
 """The robot at few bits, in closed loop: what rounding costs, and what brings it back.
 
-    python benchmarks/robot.py [--episodes 1200] [--jobs 2]
+    python benchmarks/robot.py [--episodes 600] [--jobs 2]
 
 1. The three training seeds in float; random actions; the same episodes with other colours or kinds
    in the sentence, on those that name one.
 2. Each seed rounded to 8, 4, 3 and 2 bits, one grid a tensor and one a channel, against its own
    float policy on the same episodes (McNemar).
-3. Mixed precision in no more bytes than 3 bits a channel take. The sensitivity is the imitation
-   loss on steps of an expert that neither training nor judging has seen: unlike the success, it
-   tells layers apart when every episode succeeds.
+3. Each seed with widths of its own, in no more bytes than 3 bits a channel take. They are chosen by
+   the divergence from the float policy on rooms of training, see `labkit.vla.mixed_bits`.
 4. The bundled robots that were trained at 3 and at 2 bits.
 
 Exit status 1 when a goal is missed: float 98 %, 8 bits not resolved from float, 4 bits a channel at
@@ -21,40 +20,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 
 import torch
-from joblib import Parallel, delayed
-from torch.nn import functional
 
-from labkit.mixed import allocate_bits, bytes_of, measure_sensitivity, widths_of
 from labkit.quantize import quantize_model
 from labkit.report import size_report
 from labkit.vla.controls import other_colours, other_kinds, random_actions
-from labkit.vla.demos import Demos, collect
 from labkit.vla.env import MISSIONS
-from labkit.vla.experience import shown
+from labkit.vla.evaluate import roll_out_many
+from labkit.vla.mixed_bits import choose_widths
 from labkit.vla.rollout import compare, held_out, roll_out, success
 from labkit.vla.zoo import QUANTIZED, SEEDS, robot, robot_quantized
 
 WIDTHS = (8, 4, 3, 2)
 GRIDS = ("tensor", "channel")
-MIXED = (2, 3, 4, 5, 6, 8)
-EXPERT = range(2_000_000, 2_000_100)
 TRAINED_GOALS = {"w3_qat": 0.98, "w2_qat": 0.93}
-
-
-class MinusImitationLoss:
-    """Minus the cross-entropy of the expert's actions on its own steps."""
-
-    def __init__(self, demos: Demos) -> None:
-        self.seen, self.words, self.actions = shown(demos)
-
-    def __call__(self, model) -> float:
-        with torch.no_grad():
-            parts = zip(self.seen.split(100), self.words.split(100), strict=True)
-            logits = torch.cat([model(*part) for part in parts])
-        return -functional.cross_entropy(logits, self.actions).item()
 
 
 class Goals:
@@ -67,12 +47,6 @@ class Goals:
         if not reached:
             self.missed.append(goal)
         return f"   {'reached' if reached else 'MISSED'}: {goal}"
-
-
-def played(policy, episodes):
-    """One set of rollouts in a process of its own."""
-    torch.set_num_threads(1)
-    return roll_out(policy, episodes)
 
 
 def by_mission(rollouts) -> str:
@@ -93,28 +67,17 @@ def controls(policy, episodes, floats) -> None:
         print(f"  {what:14} in sentence {misled}; told the truth {success(changed)}")
 
 
-def mixed(policy, floats, episodes, jobs: int, goal: Goals) -> None:
-    """Widths chosen for at most the bytes of 3 bits a channel."""
-    demos = Demos.joined(collect(mission, EXPERT) for mission in MISSIONS)
-    evaluate, start = MinusImitationLoss(demos), time.perf_counter()
-    table = measure_sensitivity(policy, evaluate, MIXED, n_jobs=jobs)
-    seconds = time.perf_counter() - start
-    budget = bytes_of(table, [table.bits.index(3)] * len(table.layers))
-    limit = ("bytes", table.bytes, budget - table.other_bytes)
-    widths = widths_of(table, allocate_bits(table.loss, [limit]))
+def with_widths_of_its_own(policy, jobs: int):
+    """The policy with chosen widths, and how many bytes it and 3 bits for all layers take."""
+    widths = choose_widths(policy, as_small_as=3, steps=512, n_jobs=jobs)
     model, report = quantize_model(policy, bits=widths)
-    rollouts = roll_out(model, episodes)
-    print(f"\nMixed precision, sensitivity on {len(demos)} steps of the expert ({seconds:.0f} s)")
-    print(f"  {table}\n  widths {widths}")
-    print(f"  {report.quantized_bytes:,} bytes, uniform 3 bits {budget:,}: {success(rollouts)}")
-    print(f"  mixed - float {compare(floats, rollouts)}")
-    reached = success(rollouts).value >= 0.95 and report.quantized_bytes <= budget
-    print(goal(reached, "mixed precision 95 % in no more bytes than 3 bits a channel"))
+    _, uniform = quantize_model(policy, bits=3)
+    return model, report.quantized_bytes, uniform.quantized_bytes
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--episodes", type=int, default=1200, help="held-out (default 1200)")
+    parser.add_argument("--episodes", type=int, default=600, help="held-out (default 600)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -126,10 +89,10 @@ def main() -> int:
             for bits in WIDTHS:
                 rounded, _ = quantize_model(policy, bits=bits, granularity=grid)
                 cases[seed, grid, bits] = rounded
+    own = {seed: with_widths_of_its_own(p, options.jobs) for seed, p in robots.items()}
+    cases |= {(seed, "own", None): model for seed, (model, _, _) in own.items()}
     trained = {name: robot_quantized(name) for name in QUANTIZED}
-    everything = [*cases.values(), *trained.values()]
-    runs = Parallel(n_jobs=options.jobs)(delayed(played)(m, episodes) for m in everything)
-    results = dict(zip([*cases, *trained], runs, strict=True))
+    results = roll_out_many(cases | trained, episodes, n_jobs=options.jobs)
 
     print(f"Float, {options.episodes} held-out episodes")
     for seed in SEEDS:
@@ -155,7 +118,14 @@ def main() -> int:
                     fell = change.resolved and change.difference < -0.1
                     print(goal(fell, f"seed {seed}: the cliff is at 3 bits a {grid}"))
 
-    mixed(robots[0], results[0, None, None], episodes, options.jobs, goal)
+    print("\nWidths of their own")
+    for seed in SEEDS:
+        rollouts, (_, used, uniform) = results[seed, "own", None], own[seed]
+        quality = success(rollouts)
+        print(f"  seed {seed}: {used:,} bytes, uniform 3 bits {uniform:,}; {quality}")
+        print(f"    own widths - float {compare(results[seed, None, None], rollouts)}")
+        reached = quality.value >= 0.95 and used <= uniform
+        print(goal(reached, f"seed {seed}: 95 % in no more bytes than 3 bits a channel"))
 
     print("\nTrained with quantization")
     for name, model in trained.items():
