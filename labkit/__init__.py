@@ -23,7 +23,7 @@ a whole model
     transform     before quantizing: batch norm folded, channels equalized (dataflow)
     report, files every byte counted; one file, and back (report_html, recipe, recipe_check, atomic)
     integer       integer-only arithmetic (accumulator, fixed_point, requantize, integer_steps, …)
-    engine        real low-bit execution, exported to ONNX (onnx_export, onnx_layers, onnx_parts)
+    engine        real low-bit execution, exported to ONNX (onnx_export, onnx_layers, …)
     latency       measured time, as ratios in one run (threads: one for small work)
 models, data and what they are worth
     data, zoo     real data and really trained models, offline (zoo_large, real_models, mobilenet)
@@ -33,7 +33,13 @@ models, data and what they are worth
     blame         which layer is at fault
     guide         the document's parameter guide, from measurements
 the robot
-    vla           its world, teacher and policy; the closed loop (env, demos, policy, rollout)
+    vla           its world, teacher and policy; the closed loop (env, demos, policy, rollout, …)
+from limits and a wish to a verified model
+    constraints   what a device allows (quantities, numerals)
+    requirement   what somebody wants, as a dict or in words (sentence, clause, meaning, said, …)
+    features      the model's layers in one table (macs, layer_times, engines, divergence)
+    fusion        the three become one allocation problem; prediction says what margin it needs
+    planner       plan, quantize, measure, verify, escalate, or refuse with offers (verification, …)
 what a learner sees
     explorers     state → scene → picture: what the sliders move
     exercises     check, hint, solution, status, reset
@@ -65,10 +71,12 @@ from labkit.transform import equalize, fold_batch_norm
 __all__ = [
     "EntropyObserver",
     "ErrorReport",
+    "Infeasible",
     "MSEObserver",
     "MinMaxObserver",
     "MovingAverageObserver",
     "PercentileObserver",
+    "Planned",
     "QParams",
     "Report",
     "allocate_bits",
@@ -83,6 +91,7 @@ __all__ = [
     "measure_sensitivity",
     "pack",
     "pareto_front",
+    "plan_quantization",
     "quantization_error",
     "quantize",
     "quantize_model",
@@ -90,3 +99,13 @@ __all__ = [
     "save",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The planner needs the engine and the solver: as much again to import, and a first picture
+    # must not wait for it.
+    if name in ("Infeasible", "Planned", "plan_quantization"):
+        from labkit import planner
+
+        return getattr(planner, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
