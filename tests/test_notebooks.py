@@ -31,8 +31,8 @@ def outputs(notebook):
     return [out for cell in code_cells(notebook) for out in cell["outputs"]]
 
 
-def test_the_first_ten_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS][:10] == [
+def test_the_first_twelve_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS][:12] == [
         "00_start_here",
         "01_scale_and_zero_point",
         "02_quantization_error",
@@ -43,6 +43,8 @@ def test_the_first_ten_notebooks_are_there():
         "07_integer_inference",
         "08_quantization_aware_training",
         "09_mixed_precision",
+        "10_vla_policy",
+        "11_planner",
     ]
 
 
