@@ -81,18 +81,20 @@ def nbytes(which: Robot = Robot()) -> int:
     return _quantized(which)[1].quantized_bytes
 
 
-def played(which: Robot = Robot(), episodes: int = EPISODES) -> tuple[Rollout, ...]:
-    """Return what a robot did in the first held-out episodes; asked again, it is free.
+def played(which: Robot = Robot(), episodes: int | None = None) -> tuple[Rollout, ...]:
+    """Return what a robot did in the first `EPISODES`, or so many; asked again, it is free.
 
     >>> [r.mission for r in played(episodes=3)]
     ['go to', 'pick up', 'put next to']
     """
+    episodes = EPISODES if episodes is None else episodes
     play_all([which], episodes)
     return _PLAYED[which, episodes]
 
 
-def play_all(robots: Iterable[Robot], episodes: int = EPISODES) -> None:
+def play_all(robots: Iterable[Robot], episodes: int | None = None) -> None:
     """Let all robots that have not yet done so play these episodes, on two cores if there are."""
+    episodes = EPISODES if episodes is None else episodes
     waiting = [r for r in dict.fromkeys(robots) if (r, episodes) not in _PLAYED]
     policies = {r: policy(r) for r in waiting}
     if not policies:

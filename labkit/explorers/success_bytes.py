@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any
 
 from labkit.evaluate import Accuracy
+from labkit.explorers import robot_runs
 from labkit.explorers.panel import Panel, choice, steps_slider
 from labkit.explorers.robot_films import width_name
-from labkit.explorers.robot_runs import EPISODES, Robot, nbytes, play_all, played
+from labkit.explorers.robot_runs import Robot, nbytes, play_all, played
 from labkit.explorers.scene import Axis, Line, Mark, Plot, Points, Readout, Rule, Scene
 from labkit.threads import one_thread
 from labkit.vla.controls import random_actions
@@ -19,8 +20,8 @@ from labkit.vla.rollout import Rollout, compare, held_out, roll_out, success
 
 WIDTHS = (8, 6, 4, 3, 2)
 WAYS = {
-    "tensor": ("rounded, a scale a tensor", "code6"),
     "channel": ("rounded, a scale a channel", "quantized"),
+    "tensor": ("rounded, a scale a tensor", "code6"),
     "mixed": ("a width for each layer", "code3"),
     "trained": ("trained with the rounding", "good"),
 }
@@ -46,7 +47,7 @@ class State:
 @one_thread()
 def at_random() -> tuple[Rollout, ...]:
     """Let random actions play the same episodes."""
-    return tuple(roll_out(random_actions(), held_out(EPISODES), stop_loops=False))
+    return tuple(roll_out(random_actions(), held_out(robot_runs.EPISODES), stop_loops=False))
 
 
 def on(rollouts: Sequence[Rollout], mission: str) -> tuple[Rollout, ...]:
@@ -125,7 +126,7 @@ def _sizes(state: State) -> Plot:
         marks += [_interval(x, f, role) for x, f in zip(sizes, found, strict=True)]
         tips = [f"{bits} bits, {words}\n{f}" for bits, f in zip(widths, found, strict=True)]
         values = [100 * f.value for f in found]
-        marks.append(Points(sizes, values, role, words, 4, way == "tensor", tips))
+        marks.append(Points(sizes, values, role, way, 4, way == "tensor", tips))
         if way == state.way:
             at = widths.index(state.bits)
             marks.append(_interval(sizes[at], found[at], role, 4))
