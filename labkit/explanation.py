@@ -23,8 +23,8 @@ def explain(
     features, made = fused.features, tried[-1]
     lines = [
         *what_was_asked(limits),
-        what_is_known(features),
-        where_most_goes(features, made.widths),
+        what_is_known(features, judged=made.loss is not None),
+        *([where_most_goes(features, made.widths)] if features.loss.any() else []),
         what_is_planned(fused, choice, prediction),
         *(f"Tried {one}." for one in tried),
         *what_holds(made),
@@ -50,13 +50,14 @@ def what_was_asked(limits: Limits) -> list[str]:
     return lines
 
 
-def what_is_known(features: ModelFeatures) -> str:
-    """Return the model in one sentence."""
+def what_is_known(features: ModelFeatures, *, judged: bool = True) -> str:
+    """Return the model in one sentence; `judged`: whether a quality that counts was measured."""
+    quality = f"its quality is {quality_text(features.quality)}"
     parts = ", ".join(f"{part} {count}" for part, count in Counter(features.parts).items())
     return (
         f"The model has {len(features.layers)} layers that can be quantized ({parts}), "
         f"{int(features.parameters.sum()):,} parameters in them and {features.original_bytes:,} "
-        f"bytes in float32 (computed); its quality is {quality_text(features.quality)}."
+        f"bytes in float32 (computed); {quality if judged else 'its quality was not asked for'}."
     )
 
 

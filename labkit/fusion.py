@@ -110,6 +110,12 @@ class Fused:
         best = np.lexsort((self.cost, use), axis=1)[:, 0]
         return np.asarray(self.columns)[best]
 
+    def fastest(self) -> np.ndarray:
+        """Return the choice that is predicted to take least time within the bytes."""
+        size = [limit for limit in self.limits if limit[0] == "bytes"]
+        seconds = {n: use for n, use, _ in self.limits}["seconds"]
+        return np.asarray(self.columns)[allocate_bits(seconds, size)]
+
     def widths(self, choice: np.ndarray) -> dict[str, int]:
         """Return {layer: bits} of a choice."""
         return widths_of(self.features.sensitivity, choice)

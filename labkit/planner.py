@@ -143,7 +143,7 @@ def _plans(
         yield fused, _solved(workshop, fused)
     timed = any(name == "seconds" for name, _, _ in fused.limits)
     if timed and any(check.name == "seconds" for made in tried for check in made.checks):
-        yield fused, fused.least_of("seconds")
+        yield fused, fused.fastest()
     if only_loss:
         yield fused, fused.least_of("loss")
 
@@ -157,6 +157,8 @@ def _solved(workshop: Workshop, fused: Fused) -> np.ndarray:
         return fused.solve()
     except ValueError:
         binding = fused.blocking()
+    if binding == ("seconds",):
+        return fused.fastest()
     choice = fused.least_of(binding[0])
     if "bytes" in binding:
         size = file_bytes(workshop.quantize(fused.widths(choice)))

@@ -69,6 +69,10 @@ def refusal(workshop: Workshop, tried: Sequence[Try]) -> Infeasible:
         made = next((m for m in tried if m.checks[-1] is shown), tried[-1])
         offers = [slower(made, shown), more_loss(lossy) if best.kept else None]
         return Infeasible(" and ".join(binding), f"after {steps}, {shown.text}", offers, tried)
+    if not lossy:
+        best = tried[-1]
+        missed = "; ".join(check.text for check in best.checks if not check.kept)
+        return Infeasible(" and ".join(_missed(best)), f"after {steps}, {missed}", [], tried)
     best = min(lossy, key=lambda made: made.loss.value)
     missed = "; ".join(check.text for check in best.checks if not check.kept)
     why = f"after {steps}, {missed} by {best.step}, the best of them"

@@ -137,6 +137,15 @@ def test_the_choice_that_uses_least(features):
     np.testing.assert_array_equal(fused.least_of("bytes"), [0, 0, 0])
 
 
+def test_the_fastest_choice_keeps_the_bytes(features):
+    features.seconds = features.seconds[:, ::-1]
+    fused = fuse(features, Constraints(memory_bytes=97, latency_seconds=0.02), Requirement())
+    choice = fused.fastest()
+    assert total(features.bytes, choice) <= 90
+    wanted = best(features.seconds, lambda c: total(features.bytes, c) <= 90)
+    assert total(features.seconds, choice) == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("device", "wish", "names"),
     [

@@ -259,6 +259,14 @@ def test_where_the_largest_width_is_fast_enough_no_layer_is_timed(plan, features
     assert plan({"compute": "40 %"}, None, features=untimed).report.method == "static"
 
 
+def test_where_more_bits_are_faster_the_bytes_are_still_kept(plan, features):
+    times = replace(features.times, seconds=features.times.seconds[:, ::-1])
+    with pytest.raises(Infeasible) as refused:
+        plan(None, "under 130 kB, 1 ms", features=replace(features, times=times))
+    assert refused.value.limit == "seconds"
+    assert all(made.bytes <= 130_000 for made in refused.value.tried)
+
+
 def test_where_it_is_not_fast_enough_the_layers_are_timed_first(plan, features):
     untimed = replace(features, times=LayerTimes.untimed(*features.loss.shape))
     with pytest.raises(Infeasible) as refused:
