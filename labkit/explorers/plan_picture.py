@@ -253,7 +253,7 @@ def _verdict(state: State, chosen: Choice | None, result: Accuracy | None) -> st
     said = f"{lost:.1f} points lost by prediction"
     if state.limited == "size" or lost <= state.points:
         return said
-    return f"{said}: too many for widths alone, so rounding has to be learned, or the robot trained"
+    return f"{said}, too many: better rounding has to help, or training"
 
 
 def _sheet(state: State, chosen: Choice | None, made: Mapping[Choice, Accuracy]) -> Plot:
