@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
-from labkit.constraints import Constraints
 from labkit.evaluate import Accuracy
 from labkit.explorers.panel import Panel, choice, float_slider, int_slider
+from labkit.explorers.robot_plans import Choice, file_size, make, plan, predicted
 from labkit.explorers.scene import (
     Axis,
     Band,
@@ -29,16 +28,8 @@ from labkit.explorers.scene import (
     Rule,
     Scene,
 )
-from labkit.fusion import fuse
-from labkit.mixed import widths_of
-from labkit.prediction import Prediction
-from labkit.quantize import quantize_model
 from labkit.requirement import Requirement
-from labkit.threads import one_thread
-from labkit.verification import file_bytes
-from labkit.vla.evaluate import ClosedLoop
-from labkit.vla.survey import BITS, EPISODES, Plans, rooms, survey
-from labkit.vla.zoo import robot
+from labkit.vla.survey import BITS, EPISODES, Plans, survey
 
 LIMITS = {"size": "the size", "loss": "the loss", "both": "both"}
 PARTS = {"vision": "code0", "language": "code2", "fusion": "code3", "action_head": "code5"}
@@ -46,9 +37,6 @@ PARTS = {"vision": "code0", "language": "code2", "fusion": "code3", "action_head
 SMALLEST, LARGEST = 155, 400
 MEASURED = "success, measured"
 _LEFT, _RIGHT = 150, 450
-
-Choice = tuple[int, ...]
-"""A plan: the column of `BITS` of each layer."""
 
 
 @dataclass(frozen=True)
@@ -72,66 +60,6 @@ class State:
         )
 
 
-@cache
-def overhead() -> int:
-    """Bytes of a file beside the layers: header, norms and all that stays float.
-
-    >>> overhead() > survey().features.other_bytes
-    True
-    """
-    model, _ = quantize_model(robot(), bits=max(BITS))
-    return file_bytes(model) - int(survey().features.bytes[:, -1].sum())
-
-
-def file_size(choice: Choice) -> int:
-    """Return the bytes of the file of a plan.
-
-    >>> file_size((0,) * 30) < file_size((4,) * 30)
-    True
-    """
-    table = survey().features.bytes
-    return overhead() + int(table[np.arange(len(table)), list(choice)].sum())
-
-
-@cache
-def plan(state: State) -> Choice | None:
-    """Return the best plan within the limits; None where no choice of widths keeps the size.
-
-    With the size limited, the one of least predicted loss; with the loss alone limited, the one of
-    fewest bytes among those whose sum of losses may be trusted.
-    """
-    known = survey()
-    fused = fuse(
-        known.features,
-        Constraints(),
-        state.requirement,
-        prediction=_prediction(),
-        fixed_bytes=overhead(),
-    )
-    try:
-        return tuple(fused.solve().tolist())
-    except ValueError:
-        return None
-
-
-@cache
-def predicted(choice: Choice) -> float:
-    """Return the success in percent that a plan is predicted to have.
-
-    >>> predicted((0,) * 30) < predicted((4,) * 30)
-    True
-    """
-    total = survey().predicted([choice])[0]
-    return 100 * (survey().features.quality.value - _prediction().loss(total))
-
-
-@one_thread()
-def make(choice: Choice) -> Accuracy:
-    """Quantize the robot as planned and let it play the rooms of the survey."""
-    widths = widths_of(survey().features.sensitivity, choice)
-    return ClosedLoop(rooms())(quantize_model(robot(), bits=widths)[0])
-
-
 def controls() -> dict[str, Any]:
     """What is limited, and both limits."""
     return {
@@ -140,6 +68,18 @@ def controls() -> dict[str, Any]:
         "points": float_slider(
             "success lost, at most", 0.5, 20, step=0.5, shown=".1f", tooltip="In points"
         ),
+    }
+
+
+def counting(state: State) -> dict[str, dict[str, bool]]:
+    """A limit that does not count cannot be moved.
+
+    >>> counting(State("loss"))
+    {'kilobytes': {'disabled': True}, 'points': {'disabled': False}}
+    """
+    return {
+        "kilobytes": {"disabled": state.limited == "loss"},
+        "points": {"disabled": state.limited == "size"},
     }
 
 
@@ -152,7 +92,7 @@ def scene(state: State, made: Mapping[Choice, Accuracy] | None = None) -> Scene:
     'measured'
     """
     made = made or {}
-    chosen = plan(state)
+    chosen = plan(state.requirement)
     result = made.get(chosen)
     measured = "press Make" if result is None else f"{100 * result.value:.1f} %"
     foreseen = "–" if chosen is None else f"{predicted(chosen):.1f} %"
@@ -181,8 +121,8 @@ class PlanPanel(Panel):
         """Build the widget; `make_now` makes the first plan before the panel is shown."""
         self.made: dict[Choice, Accuracy] = {}
         if make_now:
-            self._add(plan(state))
-        super().__init__(state, controls(), lambda state: scene(state, self.made))
+            self._add(plan(state.requirement))
+        super().__init__(state, controls(), lambda state: scene(state, self.made), limits=counting)
         self._button = widgets.Button(description="Make it, let it play", icon="play")
         self._button.button_style, self._button.layout.width = "success", "200px"
         self._button.layout.margin = "6px 0 0 188px"
@@ -195,7 +135,7 @@ class PlanPanel(Panel):
         """Make the plan that the sliders show, and measure it."""
         self._button.disabled = True
         try:
-            self._add(plan(self.state))
+            self._add(plan(self.state.requirement))
         finally:
             self._button.disabled = False
         self._repaint()
@@ -217,11 +157,6 @@ def explorer(make_now: bool = False, **fields: Any) -> PlanPanel:
     250
     """
     return PlanPanel(State(**fields), make_now)
-
-
-@cache
-def _prediction() -> Prediction:
-    return survey().prediction()
 
 
 def _float() -> float:
