@@ -5,8 +5,8 @@
 1. The three training seeds in float; random actions; the same episodes with other colours or kinds
    in the sentence, on those that name one.
 2. Each seed rounded to 8, 4, 3 and 2 bits, one grid a tensor and one a channel, against its own
-   float policy on the same episodes (McNemar). Symmetric grids a channel, the default, miss the goal
-   at 4 bits: they lost 3 to 6 points. It is asked of affine ones, which were tried after that.
+   float policy on the same episodes (McNemar). Symmetric grids a channel, the default, lose 3
+   to 6 points at 4 bits and miss the goal; it is asked of affine ones, which were tried after that.
 3. Each seed with widths of its own, in no more bytes than 3 bits a channel take. They are chosen by
    the divergence from the float policy on rooms of training, see `labkit.vla.mixed_bits`.
 4. The bundled robots that were trained at 3 and at 2 bits.
