@@ -64,11 +64,7 @@ def controls() -> dict[str, Any]:
 
 
 def scene(state: State) -> Scene:
-    """Draw success over disagreement for all widths, and the departures of one.
-
-    >>> scene(State()).readout("same action").kind
-    'measured'
-    """
+    """Draw success over disagreement for all widths, and the departures of one."""
     agreed, parted = agreement_of(state.bits), departures(state.bits)
     here, whole = success(played(Robot(state.bits))), success(played())
     arrived = sum(after for _, after in parted)
@@ -95,11 +91,7 @@ def scene(state: State) -> Scene:
 
 
 def explorer(**fields: Any) -> Panel:
-    """Return the live panel; `fields` are those of `State`. Plays what was not played yet.
-
-    >>> explorer(bits=2).state.bits
-    2
-    """
+    """Return the live panel; `fields` are those of `State`. Plays what was not played yet."""
     play_all([Robot(), *map(Robot, WIDTHS)])
     for bits in WIDTHS:
         agreement_of(bits)

@@ -55,11 +55,7 @@ def partings(bits: int, followed: str) -> list[tuple[Rollout, Rollout, int]]:
 @lru_cache(maxsize=1024)
 @one_thread()
 def wanted(bits: int, room: bytes, sentence: str) -> tuple[float, ...]:
-    """Return how sure the robot is of each action in a room of 64 tiles: (5,), of sum 1.
-
-    >>> round(sum(wanted(8, played()[0].rooms[0].tobytes(), played()[0].sentence)), 3)
-    1.0
-    """
+    """Return how sure the robot is of each action in a room of 64 tiles: (5,), of sum 1."""
     tiles = torch.frombuffer(bytearray(room), dtype=torch.uint8).view(1, 8, 8).numpy()
     seen = torch.from_numpy(pictures(tiles)).permute(0, 3, 1, 2).float() / 255
     model = policy(Robot(bits))
@@ -84,11 +80,7 @@ def limits(state: State) -> dict[str, dict[str, Any]]:
 
 
 def scene(state: State) -> Scene:
-    """Draw the room, both robots' wishes, and the rooms that followed.
-
-    >>> scene(State()).readout("what followed").kind
-    'measured'
-    """
+    """Draw the room, both robots' wishes, and the rooms that followed."""
     cases, name = partings(state.bits, state.followed), width_name(state.bits)
     if not cases:
         return Scene(
@@ -119,11 +111,7 @@ def scene(state: State) -> Scene:
 
 
 def explorer(**fields: Any) -> Panel:
-    """Return the live panel; `fields` are those of `State`. Plays what was not played yet.
-
-    >>> explorer(bits=2).state.bits
-    2
-    """
+    """Return the live panel; `fields` are those of `State`. Plays what was not played yet."""
     play_all([Robot(), *map(Robot, WIDTHS)])
     return Panel(State(**fields), controls(), scene, limits=limits)
 

@@ -98,11 +98,7 @@ def scene(state: State) -> Scene:
 
 
 def explorer(**fields: Any) -> Panel:
-    """Return the live panel; `fields` are those of `State`. Plays every cell once, now.
-
-    >>> explorer(part="vision").state.part
-    'vision'
-    """
+    """Return the live panel; `fields` are those of `State`. Plays every cell once, now."""
     play_all(
         (Robot(bits, part=p, seed=s) for s in SEEDS for p in PARTS for bits in WIDTHS), EPISODES
     )

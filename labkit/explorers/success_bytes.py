@@ -67,11 +67,7 @@ def controls() -> dict[str, Any]:
 
 
 def scene(state: State) -> Scene:
-    """Draw success over bytes, and the three missions apart, beside float and chance.
-
-    >>> scene(State()).readout("random actions").kind
-    'measured'
-    """
+    """Draw success over bytes, and the three missions apart, beside float and chance."""
     marked = Robot(state.bits, state.way)
     shown, floats = (on(played(which), state.mission) for which in (marked, Robot()))
     here, size = success(shown), nbytes(marked)
@@ -97,11 +93,7 @@ def scene(state: State) -> Scene:
 
 
 def explorer(**fields: Any) -> Panel:
-    """Return the live panel; `fields` are those of `State`. Plays everything once, now.
-
-    >>> explorer(bits=2, mission="go to").state.bits
-    2
-    """
+    """Return the live panel; `fields` are those of `State`. Plays everything once, now."""
     play_all([Robot(), *(Robot(bits, way) for way in OFFERED for bits in OFFERED[way])])
     at_random()
     return Panel(
