@@ -94,16 +94,20 @@ def _sum(most: float) -> str:
     return "none" if math.isinf(most) else f"{most:.3f}"
 
 
+def _share(state: State) -> str:
+    return f"{100 * state.risk:.0f} %"
+
+
 def _line(state: State) -> str:
     known = survey()
     drawn = trusted(known.prediction(best=False), state)
     if not state.best:
-        return f"these plans were drawn at random: up to {_sum(drawn)} nats they can be trusted"
+        return f"drawn at random; trusted up to {_sum(drawn)} nats if {_share(state)} may miss"
     sums, lost = known.predicted(known.best.choices), losses(known.best)
     fooled = int((lost[sums <= drawn] > state.points + 1e-9).sum())
     return (
-        f"up to {_sum(drawn)} nats, which the random plans alone would allow, {fooled} of "
-        f"{int((sums <= drawn).sum())} of the solver's plans miss the limit"
+        f"random plans alone, {_share(state)} may miss: up to {_sum(drawn)} nats. There {fooled} of "
+        f"{int((sums <= drawn).sum())} of the solver's miss"
     )
 
 
