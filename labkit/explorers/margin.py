@@ -106,8 +106,8 @@ def _line(state: State) -> str:
     sums, lost = known.predicted(known.best.choices), losses(known.best)
     fooled = int((lost[sums <= drawn] > state.points + 1e-9).sum())
     return (
-        f"random plans alone, {_share(state)} may miss: up to {_sum(drawn)} nats. There {fooled} of "
-        f"{int((sums <= drawn).sum())} of the solver's miss"
+        f"random plans alone, if {_share(state)} may miss: {_sum(drawn)} nats; below, "
+        f"{fooled} of {int((sums <= drawn).sum())} of the solver's miss"
     )
 
 
