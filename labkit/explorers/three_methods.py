@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from labkit.data import Mnist, load_mnist
+from labkit.engines import engines
 from labkit.evaluate import Accuracy, accuracy
 from labkit.explorers.computed_when import CALIBRATION, METHODS
-from labkit.engines import engines
 from labkit.explorers.panel import Panel, bits_slider, choice
 from labkit.explorers.scene import Axis, Bars, Line, Mark, Plot, Points, Readout, Rule, Scene, Text
 from labkit.latency import LatencyReport, measure_latency

@@ -236,8 +236,13 @@ class Notebook:
         """The live panels on the page."""
         return self.page.locator(".jp-OutputArea-output .ql-panel")
 
-    def screenshots(self, folder: Path, name: str) -> list[Path]:
-        """The whole notebook as pictures 1280 pixels wide, about 1200 high each."""
+    def screenshots(self, folder: Path | None, name: str) -> list[Path]:
+        """The whole notebook as pictures 1280 pixels wide, about 1200 high each; None takes none.
+
+        They take longer than all else, so a run that nobody looks at goes without.
+        """
+        if folder is None:
+            return []
         folder.mkdir(parents=True, exist_ok=True)
         area = ".jp-WindowedPanel-outer"
         tall = self.page.evaluate(f"document.querySelector('{area}').scrollHeight")

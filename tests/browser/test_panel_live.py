@@ -38,7 +38,8 @@ def test_every_control_changes_the_picture(notebook):
 
 def test_a_control_that_changes_nothing_is_noticed(notebook):
     panel = notebook.panels.first
-    assert not changes(panel, lambda: None, 300)
+    # What the page still had to do after the last theme or key comes first.
+    assert any(not changes(panel, lambda: None, 300) for _ in range(10))
 
 
 def test_the_second_view_follows_the_first(notebook):
@@ -72,7 +73,8 @@ def test_tooltips_need_no_script(notebook, screenshots, how):
     other = panel.locator("g.ql-h").nth(2).locator("g.ql-t")
     assert other.evaluate("e => getComputedStyle(e).visibility") == "hidden"
     assert "stands for" in tip.text_content()
-    panel.screenshot(path=screenshots / f"demo-tooltip-{how}.png")
+    if screenshots:
+        panel.screenshot(path=screenshots / f"demo-tooltip-{how}.png")
     notebook.page.mouse.move(0, 0)
 
 
@@ -99,7 +101,8 @@ def test_an_error_shows_in_red_and_goes_away(notebook, screenshots):
     assert picture(panel) == good
     dim = panel.locator(".ql-picture").evaluate("e => getComputedStyle(e).opacity")
     assert float(dim) < 0.5
-    panel.screenshot(path=screenshots / "demo-error.png")
+    if screenshots:
+        panel.screenshot(path=screenshots / "demo-error.png")
     assert notebook.errors() == ["panel: five bits are forbidden"]
     assert changes(panel, lambda: slider.press("ArrowRight"))
     alert.wait_for(state="detached")
