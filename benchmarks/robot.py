@@ -84,10 +84,11 @@ def with_widths_of_its_own(policy, jobs: int):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=600, help="held-out (default 600)")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the rooms (default 0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    episodes, goal = held_out(options.episodes), Goals()
+    episodes, goal = held_out(options.episodes, first_seed=options.first_seed), Goals()
     robots = {seed: robot(seed) for seed in SEEDS}
     cases = {(seed, None, None): policy for seed, policy in robots.items()}
     for seed, policy in robots.items():

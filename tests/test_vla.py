@@ -120,6 +120,8 @@ def test_demos_join_in_order(demos):
         (lambda: Episode("go to", 0).step(5), "0 to 4, got 5"),
         (lambda: roll_out(Policy(), []), "no episodes"),
         (lambda: held_out(0), "at least 1, got 0"),
+        (lambda: held_out(4, first_seed=999_999), "got 999,999 to 1,000,000"),
+        (lambda: held_out(4, first_seed=-1), "got -1 to 0"),
         (
             lambda: compare(roll_out(Policy(), [("go to", 0)]), []),
             "same episodes in the same order",

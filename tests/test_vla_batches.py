@@ -15,20 +15,19 @@ from labkit.vla.batches import (
     remake_demos,
 )
 from labkit.vla.demos import demonstrate
-from labkit.vla.env import MISSIONS, Episode
-from labkit.vla.experience import FIRST_SEED
+from labkit.vla.env import FIRST_TRAINING_SEED, MISSIONS, Episode
 
 
 def test_the_bundled_demos_are_what_the_expert_does():
     demos = bundled_demos()
-    wanted = demonstrate(Episode("go to", FIRST_SEED))
+    wanted = demonstrate(Episode("go to", FIRST_TRAINING_SEED))
     assert np.array_equal(demos.rooms[: len(wanted)], wanted.rooms)
     assert np.array_equal(demos.actions[: len(wanted)], wanted.actions)
 
 
 def test_no_bundled_episode_is_held_out():
     seeds = bundled_demos().episodes
-    assert seeds.min() >= FIRST_SEED and seeds.max() < FIRST_SEED + EPISODES
+    assert seeds.min() >= FIRST_TRAINING_SEED and seeds.max() < FIRST_TRAINING_SEED + EPISODES
 
 
 def test_nobody_can_change_the_bundled_demos():
@@ -48,7 +47,7 @@ def test_the_command_makes_the_same_steps_again(tmp_path):
     with np.load(path) as stored:
         few = dict(stored)
     demos = bundled_demos()
-    first_two = demos[demos.episodes < FIRST_SEED + 2]
+    first_two = demos[demos.episodes < FIRST_TRAINING_SEED + 2]
     assert {name: part.tolist() for name, part in few.items()} == {
         name: part.tolist() for name, part in vars(first_two).items()
     }

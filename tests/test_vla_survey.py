@@ -8,8 +8,8 @@ from labkit.mixed import widths_of
 from labkit.quantize import quantize_model
 from labkit.vla import survey as module
 from labkit.vla.batches import calibration_batches
+from labkit.vla.env import FIRST_TRAINING_SEED
 from labkit.vla.evaluate import ClosedLoop
-from labkit.vla.experience import FIRST_SEED
 from labkit.vla.rollout import held_out
 from labkit.vla.survey import BITS, EPISODES, Plans, rooms, survey
 from labkit.vla.zoo import robot
@@ -23,7 +23,7 @@ def known():
 def test_the_rooms_are_none_that_judge_or_train():
     seeds = {seed for _, seed in rooms()}
     assert seeds.isdisjoint(seed for _, seed in held_out(600))
-    assert max(seeds) < FIRST_SEED
+    assert max(seeds) < FIRST_TRAINING_SEED
 
 
 def test_losses_are_those_of_the_robot(known):

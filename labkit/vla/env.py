@@ -42,6 +42,9 @@ WORDS = ("", "go", "to", "pick", "up", "put", "next", "the", "a", "object", *COL
 
 LENGTH = 10
 
+FIRST_TRAINING_SEED = 1_000_000
+"""Rooms of smaller seeds are held out: no policy learns in them."""
+
 EMPTY, WALL = 0, 1
 _THINGS = [(kind, colour) for kind in KINDS for colour in COLOURS]
 _NUMBER = {thing: 2 + i for i, thing in enumerate(_THINGS)}

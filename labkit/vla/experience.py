@@ -12,9 +12,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from labkit.vla.demos import Demos, collect, turned
-from labkit.vla.env import MISSIONS, pictures
+from labkit.vla.env import FIRST_TRAINING_SEED, MISSIONS, pictures
 
-FIRST_SEED = 1_000_000
 VIEWS = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
 
 
@@ -30,7 +29,7 @@ def training_demos(count: int, *, progress: bool = True) -> Demos:
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    seeds, total = range(FIRST_SEED, FIRST_SEED + count), count * len(MISSIONS)
+    seeds, total = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count), count * len(MISSIONS)
     with tqdm(total=total, desc="watching the expert", disable=not progress) as bar:
         return Demos.joined(collect(m, seeds, lambda seed: bar.update()) for m in MISSIONS)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from labkit.compare import Comparison
 from labkit.evaluate import Accuracy
 from labkit.unpacked import unpacked
-from labkit.vla.env import MISSIONS, Episode, pictures, tokens
+from labkit.vla.env import FIRST_TRAINING_SEED, MISSIONS, Episode, pictures, tokens
 
 Actor = Callable[[Tensor, Tensor], Tensor]
 """Pictures (n, 3, 64, 64) in 0..1 and words (n, 10) → one number an action (n, 5)."""
@@ -45,17 +45,26 @@ class Rollout:
         return self.end == "success"
 
 
-def held_out(count: int, missions: Sequence[str] = MISSIONS) -> list[tuple[str, int]]:
+def held_out(
+    count: int, missions: Sequence[str] = MISSIONS, first_seed: int = 0
+) -> list[tuple[str, int]]:
     """Return `count` (mission, seed) pairs that training never sees, missions in turn.
 
-    Training uses seeds from a million upwards. ValueError for a count below 1.
+    Training uses seeds from a million upwards. Rooms that helped to settle how a policy is trained
+    flatter it: another `first_seed` gives rooms that had no say. ValueError for a count below 1 and
+    for seeds that training may use.
 
     >>> held_out(4)
     [('go to', 0), ('pick up', 0), ('put next to', 0), ('go to', 1)]
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    return [(missions[i % len(missions)], i // len(missions)) for i in range(count)]
+    last = first_seed + (count - 1) // len(missions)
+    if not 0 <= first_seed <= last < FIRST_TRAINING_SEED:
+        raise ValueError(
+            f"held-out seeds are 0 to {FIRST_TRAINING_SEED - 1:,}, got {first_seed:,} to {last:,}"
+        )
+    return [(missions[i % len(missions)], first_seed + i // len(missions)) for i in range(count)]
 
 
 def roll_out(
