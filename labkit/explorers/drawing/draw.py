@@ -217,21 +217,17 @@ def _cells(mark: Cells, frame: Frame) -> str:
 
 @draw.register
 def _image(mark: Image, frame: Frame) -> str:
-    left, top, width, height = box(frame, mark.x0, mark.x1, mark.y0, mark.y1)
-    return tag(
-        "image",
-        x=left,
-        y=top,
-        width=width,
-        height=height,
-        preserveAspectRatio="xMidYMid" if mark.square else "none",
-        style="image-rendering:pixelated",
-        href=png.data_uri(_coloured(mark)),
-    )
+    aspect = "xMidYMid" if mark.square else "none"
+    return _pixels(mark, frame, png.data_uri(_coloured(mark)), aspect, "pixelated")
 
 
 @draw.register
 def _photo(mark: Photo, frame: Frame) -> str:
+    rendering = "pixelated" if mark.sharp else "auto"
+    return _pixels(mark, frame, png.data_uri(mark.png), "xMidYMid", rendering)
+
+
+def _pixels(mark: Image | Photo, frame: Frame, href: str, aspect: str, rendering: str) -> str:
     left, top, width, height = box(frame, mark.x0, mark.x1, mark.y0, mark.y1)
     return tag(
         "image",
@@ -239,9 +235,9 @@ def _photo(mark: Photo, frame: Frame) -> str:
         y=top,
         width=width,
         height=height,
-        preserveAspectRatio="xMidYMid",
-        style="image-rendering:pixelated" if mark.sharp else "image-rendering:auto",
-        href=png.data_uri(mark.png),
+        preserveAspectRatio=aspect,
+        style=f"image-rendering:{rendering}",
+        href=href,
     )
 
 
