@@ -30,17 +30,21 @@ def passed_back(
     >>> passed_back(torch.ones(2), x, grid, of_steps=True)
     (tensor([1., 0.]), tensor(1.4000))
     """
-    work, sums = work_dtype(x.dtype), []
+    work, sums, space = work_dtype(x.dtype), [], None
     x, arrived = x.detach().to(work), gradient.to(work).contiguous()
     for_x = torch.empty(x.shape, dtype=work, device=x.device)
     # Codes are whole, so the ends lie between them. A mask of bools would cost ten times as much.
     ends = grid.quant_min - 0.5, grid.quant_max + 0.5
     for (values, arriving, out), scale, zero_point in blocks(grid, x, arrived, for_x):
-        codes = torch.div(values, scale, out=None if of_steps else out).round_().add_(zero_point)
+        codes = torch.div(values, scale, out=out).round_().add_(zero_point)
+        if of_steps:
+            # One work space for all blocks: memory that is new each time costs more than a pass.
+            space = torch.empty_like(values) if space is None else space[: len(values)]
+            rounded = torch.clamp(codes, grid.quant_min, grid.quant_max, out=space)
+            rounded.sub_(zero_point).mul_(scale)
         torch.ops.aten.hardtanh_backward.grad_input(arriving, codes, *ends, grad_input=out)
         if of_steps:
             # gradient · x' - (gradient of x) · x, and as all of it is linear in the step: / step
-            rounded = codes.clamp_(grid.quant_min, grid.quant_max).sub_(zero_point).mul_(scale)
             parts = rounded.mul_(arriving).addcmul_(out, values, value=-1)
             sums.append(parts.sum_to_size(scale.shape))
     for_x = for_x.to(gradient.dtype)
