@@ -120,7 +120,9 @@ def on_grid(x: Tensor, qparams: QParams) -> tuple[Tensor, bool]:
         space = out if out.dtype == work_dtype(out.dtype) else None
         steps, clips = _codes(values, scale, zero_point, qparams, space)
         clipped |= clips
-        steps.sub_(zero_point).mul_(scale)
+        if not qparams.centred:
+            steps.sub_(zero_point)
+        steps.mul_(scale)
         if limit is not None:
             steps.clamp_(-limit, limit)
         if steps is not out:
@@ -184,7 +186,5 @@ def code_dtype(qparams: QParams) -> torch.dtype:
 
 def _saturation(qparams: QParams, dtype: torch.dtype) -> float | None:
     """Return the largest finite value of `dtype` when a code could stand for more, else None."""
-    if qparams.scale.numel() == 0:
-        return None
-    span = qparams.scale.amax().item() * (qparams.quant_max - qparams.quant_min)
+    span = qparams.largest_step * (qparams.quant_max - qparams.quant_min)
     return torch.finfo(dtype).max if span > torch.finfo(dtype).max else None

@@ -53,22 +53,28 @@ def blocks(qparams: QParams, x: Tensor, *others: Tensor) -> Iterator[tuple]:
     """Walk through `x` and `others` (same shape, contiguous) in blocks for the cache.
 
     Yields ((x block, other blocks...), scale, zero_point) where the parameters broadcast to the
-    blocks and are floats, ready for arithmetic. Raises ValueError when they do not fit the shape of
-    `x`.
+    blocks and are floats, ready for arithmetic. What is small comes in one block. Raises ValueError
+    when they do not fit the shape of `x`.
 
     >>> from labkit.affine import QParams
     >>> x = torch.arange(6.0).reshape(2, 3)
     >>> [(x.shape, s.item()) for (x, _), s, _ in blocks(QParams(0.5, 0, 0, 255), x, x.clone())]
-    [(torch.Size([6]), 0.5)]
+    [(torch.Size([2, 3]), 0.5)]
     """
     shape, scale, zero_point = _laid_out(x, qparams)
-    tensors = (x.reshape(shape), *(other.view(shape) for other in others))
-    # Without a value there is no block, whatever the number of rows.
-    rows = tensors[0].shape[0] if x.numel() else 0
-    if rows and (x.numel() <= BLOCK_ELEMENTS or x.device.type != "cpu"):
-        yield tensors, scale, zero_point
+    small = x.numel() <= BLOCK_ELEMENTS or x.device.type != "cpu"
+    # To view them anew takes as long as a pass through a small tensor.
+    as_they_are = small and qparams.group_size is None
+    tensors = (x, *others)
+    if not as_they_are:
+        tensors = (x.reshape(shape), *(other.view(shape) for other in others))
+    if small:
+        # Without a value there is no block, whatever the number of rows.
+        if x.numel():
+            yield tensors, scale, zero_point
         return
-    step = max(1, BLOCK_ELEMENTS * rows // max(1, x.numel()))
+    rows = tensors[0].shape[0]
+    step = max(1, BLOCK_ELEMENTS * rows // x.numel())
     per_row = scale.ndim > 0 and scale.shape[0] > 1
     for start in range(0, rows, step):
         block = slice(start, start + step)

@@ -50,7 +50,30 @@ def learned_step(
         scale.detach(), torch.as_tensor(zero_point).expand(scale.shape), quant_min, quant_max
     )
     shared = x.numel() // max(1, scale.numel()) if elements is None else elements
-    return _OnGrid.apply(x, scale, grid, max(shared, 1))
+    return on_learned_grid(x, scale, grid, gradient_share(grid, shared))
+
+
+def on_learned_grid(x: Tensor, scale: Tensor, grid: QParams, share: Tensor) -> Tensor:
+    """Return what `learned_step` returns, with less around it: for training.
+
+    `grid` is the one of this scale; `share` is from `gradient_share`.
+
+    >>> scale = torch.tensor(0.5, requires_grad=True)
+    >>> on_learned_grid(torch.tensor([0.6]), scale, QParams(scale, 0, -2, 1), 1.0).tolist()
+    [0.5]
+    """
+    return _OnGrid.apply(x, scale, grid, share)
+
+
+def gradient_share(grid: QParams, elements: int) -> Tensor:
+    """Return 1 / sqrt(N · Qp), by which the gradient of a step is scaled, shaped like the scale.
+
+    N is how many elements share a step, Qp how many codes lie above the zero point, at least 1.
+
+    >>> gradient_share(QParams(0.5, 0, -2, 1), 100)
+    tensor(0.1000)
+    """
+    return (max(elements, 1) * (grid.quant_max - grid.zero_point).clamp(min=1)).rsqrt()
 
 
 def straight_through(x: Tensor, grid: QParams) -> Tensor:
@@ -60,7 +83,7 @@ def straight_through(x: Tensor, grid: QParams) -> Tensor:
     tensor([0.5000, 0.5000])
     """
     check_tensor(x)
-    return _OnGrid.apply(x, grid.scale, grid, 1)
+    return _OnGrid.apply(x, grid.scale, grid, None)
 
 
 def initial_step(x: Tensor, quant_max: int, axis: int | None = None) -> Tensor:
@@ -91,9 +114,9 @@ class _OnGrid(torch.autograd.Function):
     """Equations 1 to 3. With one forward for value and context: torch is much quicker at those."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, grid: QParams, elements: int) -> Tensor:
+    def forward(ctx, x: Tensor, scale: Tensor, grid: QParams, share: Tensor | None) -> Tensor:
         y, clipped = on_grid(x, grid)
-        ctx.grid, ctx.elements = grid, elements
+        ctx.grid, ctx.share = grid, share
         # Where nothing clips, every gradient passes and x need not be kept.
         ctx.save_for_backward(x if clipped or ctx.needs_input_grad[1] else None)
         return y
@@ -104,7 +127,4 @@ class _OnGrid(torch.autograd.Function):
         if x is None:
             return gradient, None, None, None
         for_x, for_step = passed_back(gradient, x, grid, of_steps=ctx.needs_input_grad[1])
-        if for_step is not None:
-            positive = (grid.quant_max - grid.zero_point).clamp(min=1)
-            for_step = for_step * (ctx.elements * positive).rsqrt()
-        return for_x, for_step, None, None
+        return for_x, None if for_step is None else for_step * ctx.share, None, None

@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 
 from labkit.granularity import split_groups
 from labkit.layers import rows
-from labkit.lsq import initial_step, learned_step, straight_through
+from labkit.lsq import gradient_share, initial_step, on_learned_grid, straight_through
 from labkit.observers import MovingAverageObserver
 from labkit.qparams import QParams
 
@@ -70,6 +70,7 @@ class LearnedGrid(nn.Module):
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
         self.axis = self.group_size = None
         self.quant_min, self.quant_max = 0, 1
+        self._once: tuple[int, QParams, Tensor] | None = None
 
     def start(self, x: Tensor, covering: QParams) -> None:
         """Take the form of `covering`, a grid that covers x, and the paper's first step.
@@ -79,7 +80,7 @@ class LearnedGrid(nn.Module):
         """
         self.axis, self.group_size = covering.axis, covering.group_size
         self.quant_min, self.quant_max = covering.quant_min, covering.quant_max
-        self.zero_point = covering.zero_point
+        self.zero_point, self._once = covering.zero_point, None
         axis = self.axis
         if self.group_size is not None:
             x, axis = split_groups(x, self.group_size).reshape(-1, self.group_size), 0
@@ -90,13 +91,25 @@ class LearnedGrid(nn.Module):
 
     def forward(self, x: Tensor, elements: int | None = None) -> Tensor:
         """Return x as its codes represent it; `elements` as in `learned_step`."""
-        scale, zero_point = self.log_step.exp(), self.zero_point
-        ends = self.quant_min, self.quant_max
+        scale = self.log_step.exp()
         if self.group_size is None:
-            return learned_step(x, scale, *ends, zero_point, elements=elements)
-        groups = split_groups(x.flatten(1), self.group_size)
-        scale, zero_point = scale[..., None], zero_point[..., None]
-        return learned_step(groups, scale, *ends, zero_point).view_as(x)
+            return on_learned_grid(x, scale, *self._at(scale, x, elements))
+        scale, groups = scale[..., None], split_groups(x.flatten(1), self.group_size)
+        return on_learned_grid(groups, scale, *self._at(scale, groups, elements)).view_as(x)
+
+    def _at(self, scale: Tensor, x: Tensor, elements: int | None) -> tuple[QParams, Tensor]:
+        """The grid of this scale and `gradient_share`; what stays as it is is found only once."""
+        shared = x.numel() // max(1, scale.numel()) if elements is None else elements
+        if self._once is None or self._once[0] != shared:
+            zero_point = self.zero_point.reshape(scale.shape)
+            grid = QParams(scale.detach(), zero_point, self.quant_min, self.quant_max)
+            self._once = shared, grid, gradient_share(grid, shared)
+        _, grid, share = self._once
+        return grid.with_scale(scale.detach()), share
+
+    def _load_from_state_dict(self, *arguments) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._once = None
 
     def qparams(self, weight: Tensor | None = None) -> QParams:
         """Return the grid with the step of now; it does not depend on the weight."""

@@ -6,8 +6,9 @@ the last dimension.
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -48,6 +49,9 @@ class QParams:
     quant_max: int
     axis: int | None = None
     group_size: int | None = None
+    # The largest scale, and whether 0 is the zero point of all: to know it spares work at each use.
+    largest_step: float = field(init=False, repr=False)
+    centred: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Store the numbers as float32 and int32, or say what is wrong with them."""
@@ -67,10 +71,7 @@ class QParams:
                 f"scale has shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}; "
                 "they must be the same"
             )
-        # By the smallest and the largest, as this runs at every step of a training; NaN is neither.
-        smallest, largest = _ends(scale, 1.0)
-        if not 0 < smallest <= largest < math.inf:
-            raise ValueError(f"scale must be positive and finite in float32, got {self.scale}")
+        largest_step = _largest_step(scale, self.scale)
         smallest, largest = _ends(zero_point, quant_min)
         if not quant_min <= smallest <= largest <= quant_max:
             raise ValueError(
@@ -82,8 +83,23 @@ class QParams:
             ("quant_max", quant_max),
             ("scale", scale),
             ("zero_point", zero_point.to(torch.int32)),
+            ("largest_step", largest_step),
+            ("centred", smallest == largest == 0),
         ):
             object.__setattr__(self, name, value)
+
+    def with_scale(self, scale: Tensor) -> QParams:
+        """Return the same grid with other steps: float32, in the shape of those it has.
+
+        At every step of a training nothing else changes. ValueError unless positive and finite.
+
+        >>> QParams(0.5, 2, 0, 3).with_scale(torch.tensor(0.25)).scale
+        tensor(0.2500)
+        """
+        grid = copy.copy(self)
+        object.__setattr__(grid, "largest_step", _largest_step(scale, scale))
+        object.__setattr__(grid, "scale", scale)
+        return grid
 
 
 def code_range(bits: int, signed: bool = False) -> tuple[int, int]:
@@ -232,6 +248,15 @@ def _stored_integers(zero_point: object) -> Tensor:
     if not torch.equal(numbers, numbers.round()):
         raise ValueError(f"zero_point must be an integer, got {zero_point}")
     return numbers
+
+
+def _largest_step(scale: Tensor, given: object) -> float:
+    """The largest scale; ValueError unless all are positive and finite."""
+    # By the smallest and the largest, as this runs at every step of a training; NaN is neither.
+    smallest, largest = _ends(scale, 1.0)
+    if not 0 < smallest <= largest < math.inf:
+        raise ValueError(f"scale must be positive and finite in float32, got {given}")
+    return largest
 
 
 def _ends(x: Tensor, of_none: float) -> tuple[float, float]:

@@ -36,20 +36,22 @@ def passed_back(
     # Codes are whole, so the ends lie between them. A mask of bools would cost ten times as much.
     ends = grid.quant_min - 0.5, grid.quant_max + 0.5
     for (values, arriving, out), scale, zero_point in blocks(grid, x, arrived, for_x):
-        codes = torch.div(values, scale, out=out).round_().add_(zero_point)
+        codes = torch.div(values, scale, out=out).round_()
+        if not grid.centred:
+            codes.add_(zero_point)
         if of_steps:
             # One work space for all blocks: memory that is new each time costs more than a pass.
             space = torch.empty_like(values) if space is None else space[: len(values)]
             rounded = torch.clamp(codes, grid.quant_min, grid.quant_max, out=space)
-            rounded.sub_(zero_point).mul_(scale)
+            rounded = (rounded if grid.centred else rounded.sub_(zero_point)).mul_(scale)
         torch.ops.aten.hardtanh_backward.grad_input(arriving, codes, *ends, grad_input=out)
         if of_steps:
             # gradient · x' - (gradient of x) · x, and as all of it is linear in the step: / step
             parts = rounded.mul_(arriving).addcmul_(out, values, value=-1)
             sums.append(parts.sum_to_size(scale.shape))
     for_x = for_x.to(gradient.dtype)
-    if not of_steps:
-        return for_x, None
+    if not of_steps or not sums:
+        return for_x, torch.zeros_like(grid.scale) if of_steps else None
     a_step_a_row = grid.scale.ndim > 0 and grid.scale.shape[0] > 1
-    total = torch.cat(sums) if a_step_a_row else sum(sums, torch.zeros_like(grid.scale))
+    total = torch.cat(sums) if a_step_a_row else sum(sums[1:], sums[0])
     return for_x, total.reshape(grid.scale.shape) / grid.scale
