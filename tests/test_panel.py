@@ -20,7 +20,7 @@ from labkit.explorers.panel import (
     switch,
 )
 from labkit.explorers.scene import Readout, Scene
-from labkit.explorers.svg import bare
+from labkit.explorers.svg import live
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def test_controls_start_at_the_state_and_move_it(panel):
     panel.controls["bits"].value = 3
     assert panel.state == State(bits=3)
     assert panel.scene.readout("levels").value == 8
-    assert panel.svg != before and picture(panel).value == bare(panel.svg)
+    assert panel.svg != before and picture(panel).value == live(panel.svg, panel.scene)
     panel.controls["on"].value = True
     assert panel.state == State(bits=3, on=True)
 

@@ -10,9 +10,10 @@ import pytest
 
 from labkit.explorers import scene as s
 from labkit.explorers.drawing import png, text
-from labkit.explorers.drawing.frame import frames, picture_height, ticks
+from labkit.explorers.drawing.frame import frames, ticks
+from labkit.explorers.drawing.hover import overlay
 from labkit.explorers.drawing.palette import DARK, LIGHT, ROLES, concrete
-from labkit.explorers.svg import light_or_dark, render, still
+from labkit.explorers.svg import light_or_dark, live, render, still, style_sheet
 
 NASTY = "<b>&\"'</b> ]]> größer ≥ λ"
 UNIT = (s.Axis("x", 0, 10, "V"), s.Axis("y", 0, 1, "A"))
@@ -140,7 +141,7 @@ def test_themes():
     assert "var(--" not in dark and DARK["float"] in dark and LIGHT["float"] not in dark
     assert light_or_dark(auto, "dark") == dark
     assert still(auto, "dark") == still(dark)
-    assert "<style" not in still(auto) and "ql-hits" not in still(auto)
+    assert "<style" not in still(auto)
     with pytest.raises(ValueError, match="choose"):
         render(everything(), "blue")
     with pytest.raises(ValueError, match="choose"):
@@ -148,7 +149,7 @@ def test_themes():
 
 
 def test_styles_do_not_leak():
-    style = re.search(r"<style>(.*?)</style>", render(everything()))[1]
+    style = re.search(r"<style>(.*?)</style>", style_sheet())[1]
     for rule in re.findall(r"([^{}]+)\{", style):
         if not rule.startswith("@"):
             assert all(".ql" in part for part in rule.split(",")), rule
@@ -160,23 +161,45 @@ def test_accessible():
     assert root.get("role") == "group"
     assert root.get("aria-labelledby").split() == [title.get("id"), desc.get("id")]
     assert title.text == "label" and desc.text == "label"
-    focusable = [e for e in root.iter() if e.get("tabindex") == "0"]
-    assert focusable and all(e.get("aria-label") for e in focusable)
-    assert ":focus .ql-t" in render(everything())
+    assert ".ql-h:focus::after" in style_sheet()
     other = ElementTree.fromstring(render(everything("another")))
     assert other.find("{*}title").get("id") != title.get("id")
 
 
-def test_every_element_has_its_tooltip_inside_the_picture():
+def test_every_element_has_its_tooltip_on_the_picture():
     scene = everything(levels=256)
-    root = ElementTree.fromstring(render(scene))
-    groups = [e for e in root.iter() if e.get("class") == "ql-h"]
-    assert len(groups) == 256 * 5 + 1
-    assert sum(e.get("tabindex") == "0" for e in groups) <= 33
-    for group in groups:
-        box = group.find("{*}g/{*}rect")
-        x, y, w, h = (float(box.get(k)) for k in ("x", "y", "width", "height"))
-        assert x >= 0 and y >= 0 and x + w <= scene.width and y + h <= picture_height(scene)
+    spots = list(ElementTree.fromstring(overlay(scene)))
+    assert len(spots) == 256 * 5 + 1
+    assert all(spot.get("aria-label") for spot in spots)
+    assert sum(spot.get("tabindex") == "0" for spot in spots) <= 33
+    for spot in spots:
+        style = dict(rule.split(":") for rule in spot.get("style").split(";"))
+        left, top = (float(style[k].removesuffix("%")) for k in ("left", "top"))
+        assert 0 <= left <= 100 and 0 <= top <= 100
+        # The words leave the picture on neither side.
+        assert -100 <= float(style["--f"].removesuffix("%")) <= 0
+
+
+def test_the_words_stand_below_where_there_is_no_room_above():
+    def styles(y):
+        dot = s.Points([5], [y], tips=["one\ntwo"])
+        return overlay(s.Scene("", [s.Plot([dot], *UNIT)]))
+
+    assert "--v" in styles(1) and "--v" not in styles(0)
+
+
+def test_a_disc_that_the_plot_does_not_show_has_no_tooltip():
+    dots = s.Points([5, 5, 50], [0.5, 7, 0.5], tips=["shown", "above", "beside"])
+    assert overlay(s.Scene("t", [s.Plot([dots], *UNIT)])).count("<span") == 1
+
+
+def test_a_tooltip_keeps_every_character():
+    nasty = "a < b & \"c\"\n'd'"
+    mark = s.Points([5], [0.5], tips=[nasty])
+    layer = overlay(s.Scene("t", [s.Plot([mark], *UNIT)]))
+    (spot,) = ElementTree.fromstring(layer.replace("\n", "&#10;"))
+    assert spot.get("aria-label") == nasty
+    assert live(render(s.Scene("t")), s.Scene("t")).count("<div") == 1
 
 
 def test_labels_of_close_rules_do_not_cover_each_other():

@@ -33,7 +33,7 @@ from labkit.explorers.controls import (
 )
 from labkit.explorers.drawing.text import short
 from labkit.explorers.scene import Scene
-from labkit.explorers.svg import bare, render, style_sheet
+from labkit.explorers.svg import live, render, style_sheet
 from labkit.threads import one_thread
 
 __all__ = [
@@ -260,11 +260,12 @@ class Panel(widgets.VBox):
             if not isinstance(scene, Scene):
                 raise ValueError(f"the scene function returned {type(scene).__name__}, not a Scene")
             picture = render(scene)
+            page = live(picture, scene)
         except Exception as error:  # noqa: BLE001 - whatever fails must be seen in the panel
             self._show(error)
             return
         self._scene, self._svg, self._error = scene, picture, ""
-        self._picture.value = bare(picture)
+        self._picture.value = page
         if self._alert.value:
             self._alert.value = ""
         self._picture.remove_class("ql-stale")

@@ -1,8 +1,9 @@
 """A scene as SVG text: pure Python, the same text for the same scene.
 
-`render` is the only entry: ``theme="auto"`` follows the page that shows the picture through CSS
-variables, ``"light"`` and ``"dark"`` have concrete colours. Tooltips appear on hover and on
-keyboard focus by CSS alone. `still` turns any rendered picture into one that a rasterizer reads.
+`render` is the entry: ``theme="auto"`` follows the page that shows the picture through CSS
+variables, ``"light"`` and ``"dark"`` have concrete colours. `live` is the picture for a page, with
+tooltips on hover and on keyboard focus by CSS alone. `still` turns any rendered picture into one
+that a rasterizer reads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from labkit.explorers.drawing.frame import (
     title_lines,
     top_of_plots,
 )
-from labkit.explorers.drawing.hover import CSS, HITS, Target, targets, tooltips
+from labkit.explorers.drawing.hover import CSS, over, overlay
 from labkit.explorers.drawing.numbers import num
 from labkit.explorers.drawing.palette import concrete, theme_css, variable
 from labkit.explorers.scene import Band, Hits, Points, Readout, Rule, Scene, Stems, Text
@@ -50,14 +51,11 @@ def render(scene: Scene, theme: str = "auto") -> str:
     if theme not in ("auto", "light", "dark"):
         raise ValueError(f"got theme {theme!r}; choose 'auto', 'light' or 'dark'")
     body: list[str] = []
-    found: list[Target] = []
     _titles(scene, body)
     for frame in frames(scene):
         _plot(frame, body)
-        found.extend(targets(frame))
     _formulas(scene, body)
     height = picture_height(scene)
-    body.append(tooltips(found, scene.width, height))
     drawn = "".join(body)
     picture = _open(scene, height, zlib.crc32(drawn.encode())) + drawn + "</svg>"
     return (
@@ -80,15 +78,23 @@ def light_or_dark(picture: str, theme: str) -> str:
 
 
 def still(picture: str, theme: str = "light") -> str:
-    """A rendered picture for a rasterizer: concrete colours, no tooltips, no style sheet.
+    """A rendered picture for a rasterizer: concrete colours, no style sheet.
 
     >>> from labkit.explorers.scene import Scene
     >>> "var(" in still(render(Scene("t")))
     False
     """
-    picture = light_or_dark(picture, theme)
-    start = picture.find(HITS)
-    return bare(picture if start < 0 else picture[:start] + "</svg>")
+    return bare(light_or_dark(picture, theme))
+
+
+def live(picture: str, scene: Scene) -> str:
+    """A scene's rendered picture with its tooltips, as HTML for a page that has `style_sheet`.
+
+    >>> from labkit.explorers.scene import Scene
+    >>> live(render(Scene("t")), Scene("t")).startswith('<div class="ql-view"')
+    True
+    """
+    return over(bare(picture), overlay(scene), scene.width)
 
 
 def bare(picture: str) -> str:
@@ -103,7 +109,7 @@ def bare(picture: str) -> str:
 
 
 def style_sheet() -> str:
-    """The style element of every picture of theme "auto".
+    """The style element of a page with live pictures: colours of its theme, and tooltips.
 
     >>> style_sheet().startswith("<style>")
     True
@@ -122,7 +128,7 @@ def _open(scene: Scene, height: float, key: int) -> str:
         'style="max-width:100%;height:auto;display:block;line-height:normal">'
         f'<title id="ql-t{key:08x}">{escape(scene.title)}</title>'
         f'<desc id="ql-d{key:08x}">{escape(described)}</desc>'
-        f"<style>/*theme*/{CSS}</style>"
+        "<style>/*theme*/</style>"
     )
 
 

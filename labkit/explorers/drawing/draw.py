@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from html import escape
 
 import numpy as np
@@ -29,6 +29,8 @@ def tag(name: str, body: str | None = None, **attributes: object) -> str:
     return f"<{' '.join(parts)}/>" if body is None else f"<{' '.join(parts)}>{body}</{name}>"
 
 
+# Most words of a picture stay where they are while a slider moves.
+@lru_cache(maxsize=4096)
 def words(
     x: float,
     y: float,
