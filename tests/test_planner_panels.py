@@ -195,7 +195,7 @@ def test_the_planner_meets_a_size_on_the_robot():
 @pytest.mark.parametrize("case", two_cases.CASES)
 def test_a_case_shows_what_was_reported_beside_what_was_measured(case):
     times = {
-        name: SimpleNamespace(median=seconds)
+        name: SimpleNamespace(median=seconds, ratio_low=9.5 * seconds, ratio_high=10.5 * seconds)
         for name, seconds in zip(
             (FLOAT, FLOAT_ENGINE, "weight_only", "static"), (0.1, 0.04, 0.035, 0.03), strict=True
         )
@@ -208,6 +208,17 @@ def test_a_case_shows_what_was_reported_beside_what_was_measured(case):
     # 30 % of the time are left: enough for half of it, too much for a fifth.
     kept = {"edge": "kept", "latency": "missed"}[case]
     assert picture.readout("limit").value == kept
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.4, 0.5, "kept"), (0.45, 0.55, "not resolved"), (0.51, 0.6, "missed")],
+)
+def test_a_limit_inside_the_interval_is_neither_kept_nor_missed(low, high, verdict):
+    row = SimpleNamespace(median=0.05, ratio_low=low, ratio_high=high)
+    times = dict.fromkeys((FLOAT, FLOAT_ENGINE, "weight_only", "static"), row)
+    runs = two_cases.Runs(40, 10, times, Loss(0.01, -0.01, 0.03, True))
+    assert two_cases.scene(two_cases.State("edge"), runs).readout("limit").value == verdict
 
 
 def test_they_are_panels():

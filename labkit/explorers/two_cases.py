@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.explorers.panel import Panel, choice
 from labkit.explorers.scene import Axis, Bars, Mark, Plot, Readout, Rule, Scene, Text
-from labkit.latency import LatencyReport
+from labkit.latency import Latency, LatencyReport
 from labkit.quantize import quantize_model
 from labkit.report import stored_tensors
 from labkit.threads import one_thread
@@ -108,7 +108,7 @@ def scene(state: State, runs: Runs) -> Scene:
     case = CASES[state.case]
     fastest = max(WAYS, key=runs.time_less)
     gone = runs.time_less(fastest)
-    kept = 100 - gone <= case.time_left
+    verdict = _verdict(runs.times[fastest], case.time_left)
     times = ", ".join(
         f"{words} {1e3 * runs.times[name].median:.3g} ms" for name, words in _timed().items()
     )
@@ -119,7 +119,7 @@ def scene(state: State, runs: Runs) -> Scene:
             Readout("time, at best", _minus(f"{-gone:+.0f} %"), "", "measured", "quantized"),
             Readout("document", f"−{case.time_less:g} %", "", "quoted"),
             Readout("asked", f"at most {case.time_left:g} % left", "", "quoted"),
-            Readout("limit", "kept" if kept else "missed", "", "measured", _role(kept)),
+            Readout("limit", verdict, "", "measured", _ROLES[verdict]),
         ],
         formulas=[
             f"{runs.float_bytes / 1e6:.1f} MB → {runs.bytes / 1e6:.1f} MB, the whole file",
@@ -166,8 +166,14 @@ def _timed() -> dict[str, str]:
     return {FLOAT: "PyTorch", FLOAT_ENGINE: "float on the engine", **quantized}
 
 
-def _role(kept: bool) -> str:
-    return "good" if kept else "bad"
+def _verdict(time: Latency, time_left: float) -> str:
+    """Whether a limit is kept; a limit inside the interval of the ratio is neither."""
+    if 100 * time.ratio_high <= time_left:
+        return "kept"
+    return "missed" if 100 * time.ratio_low > time_left else "not resolved"
+
+
+_ROLES = {"kept": "good", "missed": "bad", "not resolved": "range"}
 
 
 def _minus(words: str) -> str:
