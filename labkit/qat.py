@@ -89,6 +89,9 @@ def train_quantized(
     ('finished', 3, 255)
     """
     _check(model, choose, num_epochs, step_rule, activation_bits, learning_rate, max_norm)
+    _check_functions(
+        loss=loss, validate=validate, stop=stop, after_batch=after_batch, after_epoch=after_epoch
+    )
     _check_patience(validate, patience)
     check_loader(train_loader, num_epochs)
     path = None if checkpoint is None else Path(checkpoint)
@@ -247,7 +250,14 @@ def _check(
     layers = dict(model.named_modules())
     unknown = sorted(choose.keys() - layers.keys())
     if unknown:
-        raise ValueError(f"the model has no layer {', '.join(unknown)}; it has {', '.join(layers)}")
+        around = unknown[0].rpartition(".")[0]
+        if isinstance(layers.get(around), nn.MultiheadAttention):
+            raise ValueError(
+                f"{unknown[0]!r} is no layer of its own while {around!r} is a MultiheadAttention: "
+                f"split it first, labkit.attention.split_attention(model, [{around!r}])"
+            )
+        names = ", ".join(filter(None, layers))
+        raise ValueError(f"the model has no layer {', '.join(unknown)}; it has {names}")
     if check_whole("num_epochs", num_epochs) < 1 or not 0 < learning_rate < math.inf:
         raise ValueError(
             f"got num_epochs={num_epochs} and learning_rate={learning_rate}; "
@@ -263,6 +273,12 @@ def _check(
         check_bits(activation_bits)
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, or None; got {max_norm}")
+
+
+def _check_functions(**functions: object) -> None:
+    for name, function in functions.items():
+        if not (function is None or callable(function)):
+            raise ValueError(f"{name} must be a function, or None; got {function!r}")
 
 
 def _check_patience(validate: object, patience: int | None) -> None:

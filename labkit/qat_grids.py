@@ -250,7 +250,8 @@ def fake_quantized(
     with ExitStack() as stack:
         for name, chooser in choose.items():
             layer = layers[name]
-            key, grid = _weight_grid(layer.weight, chooser, step_rule)
+            with _named(f"the weight of layer {name!r}"):
+                key, grid = _weight_grid(layer.weight, chooser, step_rule)
             grids.weights[name] = shared.setdefault(key, grid)
             parametrize.register_parametrization(layer, "weight", grids.weights[name], unsafe=True)
             stack.callback(
@@ -259,7 +260,7 @@ def fake_quantized(
             if activation_bits is not None and not isinstance(layer, nn.Embedding):
                 make = LearnedInput if step_rule == "learned" else RangeInput
                 grids.inputs[name] = make(activation_bits)
-                hook = _at_the_input(grids.inputs[name])
+                hook = _at_the_input(grids.inputs[name], name)
                 stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield grids
 
@@ -275,12 +276,22 @@ def _weight_grid(weight: Tensor, choose: Chooser, step_rule: str) -> tuple[tuple
     return (id(weight), *form), grid
 
 
-def _at_the_input(grid: nn.Module) -> Callable[..., tuple[tuple, dict]]:
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Say where it was that a value is not finite."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _at_the_input(grid: nn.Module, name: str) -> Callable[..., tuple[tuple, dict]]:
     def hook(layer: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
         # Torch's layers take one input, by position or as input=x.
         (x,) = (*arguments, *named.values())
         # Whoever looks at the model in eval mode must not move its grids.
         grid.training = layer.training
-        return (grid(x),), {}
+        with _named(f"the input of layer {name!r}"):
+            return (grid(x),), {}
 
     return hook

@@ -132,3 +132,28 @@ def test_stopped_after_the_first_batch_the_model_is_quantized_and_runs(step_rule
     )
     assert quantized(batches()[0][0]).isfinite().all()
     assert report.control_quality is None
+
+
+@pytest.mark.parametrize("step_rule", ["range", "learned"])
+def test_a_value_that_is_not_finite_is_found_at_its_layer(step_rule):
+    (inputs, targets), *_ = batches()
+    broken = inputs.clone()
+    broken[3, 5] = math.nan
+    with pytest.raises(ValueError, match="the input of layer '0': the values must be finite"):
+        train_quantized(network(), at(2), [(broken, targets)], 1, step_rule=step_rule)
+    model = network()
+    model[2].weight.data[0, 0] = math.inf
+    with pytest.raises(ValueError, match="the weight of layer '2': the values must be finite"):
+        train_quantized(model, at(2), batches(), 1, step_rule=step_rule)
+
+
+@pytest.mark.parametrize("name", ["loss", "validate", "stop", "after_batch", "after_epoch"])
+def test_what_is_no_function_is_refused_by_its_name(name):
+    with pytest.raises(ValueError, match=f"{name} must be a function, .* got 3"):
+        train_quantized(network(), at(2), batches(), 1, **{name: 3})
+
+
+def test_the_projections_of_attention_ask_to_be_split_first():
+    model = nn.Sequential(nn.MultiheadAttention(8, 2), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match=r"split it first, labkit.attention.split_attention"):
+        train_progressively(model, train_loader=batches(), num_epochs=3)
