@@ -8,9 +8,10 @@ in every round, so that a busy moment meets all of them. Times are medians, rati
 step of the same round, with their quartiles. Exit status 1 when a step takes more than 1.3 float
 steps, or more than a peer's.
 
-labkit runs as a user runs it, `train_quantized`; float and the peers run in the plain loop of any
-tutorial. torch.ao (deprecated): its qat layers, with its fused observers. torchao has no
-convolution; its grid of an input is chosen for each row anew.
+labkit runs as a user runs it, `train_quantized`, whose Adam is torch's fused one; float and the
+peers run in the plain loop of any tutorial. What a fused Adam saves the float model stands beside:
+that is no part of quantization. torch.ao (deprecated): its qat layers, with its fused observers.
+torchao has no convolution; its grid of an input is chosen for each row anew.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ class Clock:
                 self.seconds.append(time.perf_counter() - start)
 
 
-def plainly(model: nn.Module) -> Callable[[Clock], None]:
+def plainly(model: nn.Module, fused: bool | None = None) -> Callable[[Clock], None]:
     """The loop of any tutorial."""
 
     def train(loader: Clock) -> None:
-        optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+        optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=fused)
         model.train()
         for images, labels in loader:
             loss = functional.cross_entropy(model(images), labels)
@@ -127,6 +128,7 @@ def measure(model: nn.Module, rounds: int, *, torchao: bool) -> dict[str, np.nda
         parameter.requires_grad_(True)
     ways = {
         "float": plainly(copy.deepcopy(model)),
+        "float, fused Adam": plainly(copy.deepcopy(model), fused=True),
         "labkit, range": with_labkit(copy.deepcopy(model), "range"),
         "labkit, learned": with_labkit(copy.deepcopy(model), "learned"),
         "torch.ao": plainly(of_torch_ao(copy.deepcopy(model))),
