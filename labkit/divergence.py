@@ -25,6 +25,8 @@ class MinusDivergence:
     (True, True)
     """
 
+    unit = "nats"
+
     def __init__(self, model: nn.Module, batches: Iterable) -> None:
         """Keep the batches, and what `model` says about them."""
         self.batches = [batches] if isinstance(batches, Tensor) else list(batches)

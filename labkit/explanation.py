@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from labkit.evaluate import quality_text
+from labkit.evaluate import Accuracy, quality_text
 from labkit.features import ModelFeatures
 from labkit.fusion import Fused, Limits
 from labkit.prediction import Prediction
@@ -70,18 +70,25 @@ def what_is_planned(fused: Fused, choice: Iterable[int], prediction: Prediction 
     )
     limited = " and ".join(name for name, _, _ in fused.limits)
     total = predicted_sum(features, choice)
+    unit = f" {features.unit}" if features.unit else ""
     text = (
         f"Of all choices of widths{f' that keep the {limited}' if limited else ''}, the one with "
         f"the least {fused.minimised} (computed exactly): layers {counts}; "
-        f"{features.bytes_of(choice):,} bytes of tensors (computed), summed cost {total:.3g}"
+        f"{features.bytes_of(choice):,} bytes of tensors (computed), summed cost {total:.3g}{unit}"
     )
     if prediction is None:
         return f"{text} (predicted from each layer alone)."
     return (
-        f"{text}, which stands for a loss of {prediction.loss(total):.3g} (predicted; "
+        f"{text}, which stands for a loss of "
+        f"{_in_points(prediction.loss(total), features)} (predicted; "
         f"{len(prediction)} plans were measured, rank correlation "
         f"{prediction.rank_correlation:.2f})."
     )
+
+
+def _in_points(loss: float, features: ModelFeatures) -> str:
+    """A loss in points where the quality is a proportion, as limits are; otherwise as it is."""
+    return f"{100 * loss:.3g} points" if isinstance(features.quality, Accuracy) else f"{loss:.3g}"
 
 
 def predicted_sum(features: ModelFeatures, choice: Iterable[int]) -> float:
@@ -106,9 +113,10 @@ def where_most_goes(features: ModelFeatures, widths: Mapping[str, int]) -> str:
     """Return which layers mind most, and what they were given."""
     column = min(range(len(features.bits)), key=lambda i: features.bits[i])
     order = features.loss[:, column].argsort()[::-1][:3]
+    unit = f" {features.unit}" if features.unit else ""
     named = ", ".join(
-        f"{features.layers[i]} ({features.loss[i, column]:.3g} at {features.bits[column]} bits; "
-        f"gets {widths[features.layers[i]]})"
+        f"{features.layers[i]} ({features.loss[i, column]:.3g}{unit} at {features.bits[column]} "
+        f"bits; gets {widths[features.layers[i]]})"
         for i in order
     )
     return f"What minds most when quantized alone (measured): {named}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -26,9 +26,7 @@ from labkit.report import stored_tensors
 from labkit.selection import quantizable_layers
 from labkit.sensitivity import Sensitivity, check_widths, measure_sensitivity
 
-# Columns of text, the rest are numbers.
-_TEXT = 2
-_CELL = "padding:2px 8px;text-align:right"
+_CELL = "padding:2px 8px"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,7 +37,8 @@ class ModelFeatures:
     language, …). `parameters` and `macs` are whole numbers a layer: values stored, and
     multiply-adds of one call with the example. `sensitivity` holds the measured quality and the
     bytes at each width. `times` holds seconds of one call. `quality` is the float model's, as
-    `evaluate` gave it; `original_bytes` are those of all its tensors.
+    `evaluate` gave it; `original_bytes` are those of all its tensors. `unit` is that of the losses,
+    such as "nats", where it is known.
     """
 
     kinds: tuple[str, ...]
@@ -50,6 +49,7 @@ class ModelFeatures:
     times: LayerTimes
     quality: Accuracy | float
     original_bytes: int
+    unit: str = ""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -101,64 +101,44 @@ class ModelFeatures:
         return self.other_seconds + math.fsum(self.seconds[np.arange(len(columns)), columns])
 
     def __str__(self) -> str:
-        """A line a layer: what it is, and its bytes, loss and microseconds at each width."""
-        head, *rows = self._cells()
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                f"{cell:<{width}}" if i < _TEXT else f"{cell:>{width}}"
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in (head, *rows)
-        ]
-        return "\n".join([*lines, self._summary()])
+        """A line a layer: what it is, then its bytes, loss and microseconds at each width."""
+        return "\n\n".join([*map(_as_text, self._tables()), self._summary()])
 
-    # At the prompt, the table says more than the fields.
+    # At the prompt, the tables say more than the fields.
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the same table; over a time stands where it is from."""
-        head, *rows = self._cells()
-        first_time = len(head) - len(self.bits)
-        top = "".join(f'<th style="{_CELL}">{escape(cell)}</th>' for cell in head)
-        body = ""
-        for cells, sources in zip(rows, self.times.source, strict=True):
-            tips = [""] * first_time + [f' title="{escape(source)}"' for source in sources]
-            body += "<tr>"
-            for i, (cell, tip) in enumerate(zip(cells, tips, strict=True)):
-                side = "left" if i < _TEXT else "right"
-                body += f'<td style="{_CELL};text-align:{side}"{tip}>{escape(cell)}</td>'
-            body += "</tr>"
+        """What a notebook shows: the same tables; over a time stands where it is from."""
+        *others, times = self._tables()
+        tips = [("", *row) for row in self.times.source]
+        shown = "".join([*map(_as_html, others), _as_html(times, tips)])
         return (
-            '<div style="overflow-x:auto"><table style="border-collapse:collapse;color:inherit;'
-            f'font:inherit"><tr>{top}</tr>{body}</table><div>{escape(self._summary())}</div></div>'
+            f'<div style="display:flex;flex-wrap:wrap;gap:12px 36px">{shown}</div>'
+            f"<div>{escape(self._summary())}</div>"
         )
 
-    def _cells(self) -> list[list[str]]:
-        head = ["layer", "kind", "parameters", "multiply-adds"]
-        for unit in ("bytes", "loss", "µs"):
-            head += [f"{unit} at {width} bits" for width in self.bits]
-        rows = [
-            [name, kind, f"{parameters:,}", f"{macs:,}"]
-            + [f"{size:,}" for size in sizes]
-            + [f"{loss:.3g}" for loss in losses]
-            + [
-                f"{'' if source == MEASURED else '≈ '}{_microseconds(time)}"
-                for time, source in zip(times, sources, strict=True)
-            ]
-            for name, kind, parameters, macs, sizes, losses, times, sources in zip(
-                self.layers,
-                self.kinds,
-                self.parameters,
-                self.macs,
-                self.bytes,
-                self.loss,
-                self.seconds,
-                self.times.source,
-                strict=True,
-            )
+    def _tables(self) -> list[list[list[str]]]:
+        """What the layers are, and a table each for bytes, losses and times: rows, heads first."""
+        what = zip(self.layers, self.kinds, self.parameters, self.macs, strict=True)
+        tables = [
+            [["layer", "kind", "parameters", "multiply-adds"]]
+            + [[name, kind, f"{count:,}", f"{macs:,}"] for name, kind, count, macs in what]
         ]
-        return [head, *rows]
+        modelled = [["" if s == MEASURED else "≈ " for s in row] for row in self.times.source]
+        times = [
+            [f"{sign}{_microseconds(time)}" for sign, time in zip(signs, row, strict=True)]
+            for signs, row in zip(modelled, self.seconds, strict=True)
+        ]
+        for head, cells in (
+            ("bytes at", [[f"{size:,}" for size in row] for row in self.bytes]),
+            (f"loss ({self.unit}) at" if self.unit else "loss at",
+             [[f"{loss:.3g}" for loss in row] for row in self.loss]),
+            ("µs at", times),
+        ):  # fmt: skip
+            rows = zip(self.layers, cells, strict=True)
+            widths = [f"{width} bits" for width in self.bits]
+            tables.append([[head, *widths], *([name, *row] for name, row in rows)])
+        return tables
 
     def _summary(self) -> str:
         whole = (
@@ -235,7 +215,41 @@ def encode_model(
         times=times,
         quality=measured(evaluate, copy.deepcopy(model).eval()),
         original_bytes=sum(t.numel() * t.element_size() for t in stored_tensors(model)[0].values()),
+        unit=getattr(proxy or evaluate, "unit", ""),
     )
+
+
+def _as_text(table: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    left = _columns_of_words(table)
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    )
+
+
+def _as_html(table: list[list[str]], tips: Sequence[Sequence[str]] = ()) -> str:
+    """A table; `tips` has a tooltip for each cell below the head."""
+    left, rows = _columns_of_words(table), ""
+    for i, line in enumerate(table):
+        mark = "td" if i else "th"
+        rows += "<tr>"
+        for j, cell in enumerate(line):
+            tip = f' title="{escape(tips[i - 1][j])}"' if i and tips else ""
+            side = "left" if j < left else "right"
+            rows += f'<{mark} style="{_CELL};text-align:{side}"{tip}>{escape(cell)}</{mark}>'
+        rows += "</tr>"
+    return (
+        '<table style="border-collapse:collapse;color:inherit;font:inherit;margin:0">'
+        f"{rows}</table>"
+    )
+
+
+def _columns_of_words(table: list[list[str]]) -> int:
+    return 2 if table[0][0] == "layer" else 1
 
 
 def _microseconds(seconds: float) -> str:

@@ -20,7 +20,7 @@ _TIGHTER: dict[str, Callable] = {
 _LINES = {
     "en": {
         "max_bytes": "the model takes at most {size} ({value:,} bytes)",
-        "max_loss": "at most {points} of quality are lost (95 % may become {left} %)",
+        "max_loss": "at most {points} of quality {are} lost (95 % may become {left} %)",
         "min_quality": "the quality is at least {percent} %",
         "max_seconds": "one call takes at most {time}",
         "max_time_share": "one call takes at most {percent} % of the time of float",
@@ -92,6 +92,7 @@ def say(meaning: Meaning, meanings: Sequence[Meaning], language: str) -> str:
         inverse=f"{100 / value:.4g}" if numbers else "",
         percent=f"{100 * value:.6g}" if numbers else "",
         points=_points(100 * value, language) if numbers else "",
+        are="is" if numbers and f"{100 * value:.6g}" == "1" else "are",
         left=f"{95 - 100 * value:.6g}" if numbers else "",
     )
     line = f'"{meaning.text}": {line}'

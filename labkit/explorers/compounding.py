@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.explorers.drawing.text import short
 from labkit.explorers.panel import Panel, steps_slider
 from labkit.explorers.robot_films import width_name
 from labkit.explorers.robot_runs import Robot, play_all, played, policy
@@ -70,7 +71,8 @@ def scene(state: State) -> Scene:
     arrived = sum(after for _, after in parted)
     steps = np.mean([len(r.actions) for r in played()])
     return Scene(
-        f"{width_name(state.bits)}: rarely another action, often another end",
+        f"{width_name(state.bits)}: another action in {short(100 * (1 - agreed), 2)} %, "
+        f"success {_beside(100 * (here.value - whole.value))}",
         [[_curve(state), _histogram(state)]],
         readouts=[
             Readout("same action", f"{100 * agreed:.1f}", "%", "measured"),
@@ -96,6 +98,17 @@ def explorer(**fields: Any) -> Panel:
     for bits in WIDTHS:
         agreement_of(bits)
     return Panel(State(**fields), controls(), scene)
+
+
+def _beside(points: float) -> str:
+    """A difference in points, in words.
+
+    >>> _beside(-4.67), _beside(0.0)
+    ('4.7 points lower', 'the same')
+    """
+    if abs(points) < 0.05:
+        return "the same"
+    return f"{abs(points):.1f} points {'higher' if points > 0 else 'lower'}"
 
 
 def _curve(state: State) -> Plot:

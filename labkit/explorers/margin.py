@@ -120,7 +120,7 @@ def _plot(state: State, prediction: Prediction, most: float) -> Plot:
     curve = [100 * prediction.loss(total) for total in sums]
     marks += [
         Line(sums.clip(_LEAST), curve, "range", "what a sum stands for", 2),
-        Rule(state.points, role="bad", axis="y"),
+        Rule(state.points, "the loss you allow", "bad", axis="y"),
     ]
     sums, lost = known.predicted(known.random.choices).clip(_LEAST), losses(known.random)
     for kept, role, label in ((True, "good", "keeps the limit"), (False, "bad", "misses it")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -84,12 +85,18 @@ def scene(state: State) -> Scene:
         [[_map(state), _column(state)]],
         readouts=[
             Readout("success", f"{100 * here.value:.0f}", "%", "measured", "quantized"),
-            Readout("between", f"{100 * here.low:.0f} – {100 * here.high:.0f}", "%", "computed"),
+            Readout(
+                "95 % interval", f"{100 * here.low:.0f} – {100 * here.high:.0f}", "%", "computed"
+            ),
             Readout("of all weights", f"{shares()[state.part]:.0f}", "%", "computed"),
             Readout(f"all parts in {state.bits}", f"{100 * whole.value:.0f}", "%", "measured"),
             Readout("worst part", worst(state.bits, state.seed), "", "measured", "error"),
         ],
-        formulas=[f"against float: {compare(*pair)}".replace("samples", "episodes")],
+        formulas=[
+            f"against float: {compare(*pair)}".replace("samples", "episodes"),
+            f"{state.part} in {state.bits} bits, robots of seeds {_listed(SEEDS)}: "
+            f"{_listed(_shown(cell(state.part, state.bits, seed)) for seed in SEEDS)} (measured)",
+        ],
         description=(
             "Left, a heat map of parts by bits with the success in percent; right, the marked "
             "column with intervals, beside the float robot and the one with all parts rounded."
@@ -104,6 +111,14 @@ def explorer(**fields: Any) -> Panel:
     )
     play_all((Robot(bits, seed=s) for s in SEEDS for bits in (*WIDTHS, Robot().bits)), EPISODES)
     return Panel(State(**fields), controls(), scene)
+
+
+def _shown(found: Accuracy) -> str:
+    return f"{100 * found.value:.0f} %"
+
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(map(str, items))
 
 
 def _map(state: State) -> Plot:
@@ -121,8 +136,7 @@ def _map(state: State) -> Plot:
     marks.append(Line([j, j + 1, j + 1, j, j], [y, y, y + 1, y + 1, y], "ink", width=2.5))
     for i, row in enumerate(found):
         for j, f in enumerate(row):
-            words = f"{100 * f.value:.0f} %"
-            marks.append(Text(j + 0.5, rows - 0.5 - i, words, size=15, bold=True, dy=5))
+            marks.append(Text(j + 0.5, rows - 0.5 - i, _shown(f), size=15, bold=True, dy=5))
     labels = [f"{part} ({shares()[part]:.0f} %)" for part in PARTS]
     y_axis = Axis("", 0, rows, ticks=[rows - 0.5 - i for i in range(rows)], labels=labels)
     x = Axis("bits", 0, columns, ticks=[j + 0.5 for j in range(columns)], labels=WIDTHS)

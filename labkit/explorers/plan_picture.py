@@ -212,6 +212,10 @@ def _sheet(state: State, chosen: Choice | None, made: Mapping[Choice, Accuracy])
             dashed=True,
         ),
     ]
+    if chosen is not None:
+        # Below what was made: the question is whether that lies in the ring.
+        at = [file_size(chosen) / 1000], [predicted(chosen)]
+        marks.append(Points(*at, "quantized", "the plan", 10, True))
     for done, success in made.items():
         x = file_size(done) / 1000
         marks.append(Line([x, x], [100 * success.low, 100 * success.high], "quantized", width=2))
@@ -220,9 +224,6 @@ def _sheet(state: State, chosen: Choice | None, made: Mapping[Choice, Accuracy])
         y = [100 * success.value for success in made.values()]
         tips = [f"{place:.1f} kB\n{s}" for place, s in zip(x, made.values(), strict=True)]
         marks.append(Points(x, y, "quantized", "made", 6, tips=tips))
-    if chosen is not None:
-        at = [file_size(chosen) / 1000], [predicted(chosen)]
-        marks.append(Points(*at, "quantized", "the plan", 10, True))
     x = Axis("file", _LEFT, _RIGHT, "kB")
     return Plot(marks, x, Axis("success", 0, 103, "%"), height=330, label_rows=1)
 

@@ -28,6 +28,8 @@ STEPS = 64
 MEASURED = ("the planner", "the file", "success lost")
 """Readouts that come from measuring now: they differ from machine to machine."""
 MOST_ROWS = 5
+_MOST = 2.0
+"""Shares of a limit are drawn up to here."""
 NAMES = {"bytes": "the file", "loss": "success lost", "seconds": "time of a call"}
 
 Outcome = Planned | Infeasible
@@ -36,7 +38,7 @@ Outcome = Planned | Infeasible
 @cache
 def features() -> ModelFeatures:
     """Return the features of the survey, with the float robot's success in the rooms that judge."""
-    return replace(survey().features, quality=judge()(robot()))
+    return replace(survey().features, quality=judge()(robot()), unit="nats")
 
 
 @cache
@@ -168,17 +170,27 @@ def _limits(outcome: Outcome | None) -> Plot:
     for row, check in enumerate(checks):
         y = 2.2 - row
         role = "good" if check.kept else "bad"
-        share = min(max(check.measured / check.limit, 0.0), 2.0) if check.limit > 0 else 2.0
+        share = min(max(check.measured / check.limit, 0.0), _MOST) if check.limit > 0 else _MOST
         marks.append(Line([0, max(share, 0.005)], [y, y], role, width=16))
         marks.append(Text(0, y + 0.42, f"{NAMES[check.name]}: {_beside(check)}", anchor="start"))
         if check.name == "loss" and check.limit > 0:
-            loss = tried[-1].loss
-            ends = [min(max(end / check.limit, 0), 2) for end in (loss.low, loss.high)]
-            marks.append(Line(ends, [y, y], "ink", width=2))
+            marks += _interval(
+                tried[-1].loss.low / check.limit, tried[-1].loss.high / check.limit, y
+            )
     if not checks:
         marks.append(Text(1, 1.5, "nothing measured yet", "muted"))
-    x = Axis("measured ÷ limit", 0, 2, ticks=(0, 0.5, 1, 1.5, 2))
+    x = Axis("measured ÷ limit", 0, _MOST, ticks=(0, 0.5, 1, 1.5, 2))
     return Plot(marks, x, Axis("", 0, 3.1, show=False), "verified", 250, grid="x", label_rows=1)
+
+
+def _interval(low: float, high: float, y: float) -> list[Mark]:
+    """An interval in shares of the limit; an arrow where it goes on beyond the picture."""
+    marks: list[Mark] = [Line([max(low, 0), min(high, _MOST)], [y, y], "ink", width=2)]
+    if low < 0:
+        marks.append(Text(0, y, "◀", "ink", "start", dy=5))
+    if high > _MOST:
+        marks.append(Text(_MOST, y, "▶", "ink", "end", dy=5))
+    return marks
 
 
 def _beside(check: Check) -> str:

@@ -125,9 +125,9 @@ def readouts(reading: Reading) -> list[Readout]:
     said, role = SAID[reading.outcome]
     return [
         Readout("the planner", said, "", "computed", role),
-        Readout("size", _size(reading.requirement), "", "computed"),
-        Readout("quality", _quality(reading.requirement), "", "computed"),
-        Readout("time of a call", _time(reading.requirement), "", "computed"),
+        Readout("size", _size(reading.requirement), "", "asked"),
+        Readout("quality", _quality(reading.requirement), "", "asked"),
+        Readout("time of a call", _time(reading.requirement), "", "asked"),
     ]
 
 

@@ -31,9 +31,9 @@ from labkit.explorers.drawing.marks import (
 from labkit.explorers.drawing.palette import check_role
 from labkit.explorers.drawing.text import short
 
-KINDS = ("measured", "computed", "quoted", "chosen")
+KINDS = ("measured", "computed", "quoted", "chosen", "asked")
 """How a number came about: measured on this machine, computed by the code beside it, quoted from a
-source, or chosen by the person at the slider."""
+source, chosen by the person at the slider, or read from what somebody asks for."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ def scene(state: State) -> Scene:
         [[_sizes(state), _missions(state)]],
         readouts=[
             Readout("success", f"{100 * here.value:.1f}", "%", "measured", role),
-            Readout("between", f"{100 * here.low:.0f} – {100 * here.high:.0f}", "%", "computed"),
+            Readout(
+                "95 % interval", f"{100 * here.low:.0f} – {100 * here.high:.0f}", "%", "computed"
+            ),
             Readout("size", round(size / 1000), "kB", "measured"),
             Readout("smaller", f"{nbytes() / size:.1f}", "×", "computed"),
             Readout("random actions", f"{100 * chance.value:.0f}", "%", "measured", "range"),
@@ -128,7 +130,7 @@ def _sizes(state: State) -> Plot:
     marks.append(Points([size], [100 * whole.value], "float", "float", 6, tips=[f"float\n{whole}"]))
     ticks = (100, 150, 200, 300, 400, 600, 1000, 1500)
     x = Axis("size of the policy", 100, 1800, "kB", "log", ticks, [str(t) for t in ticks])
-    return Plot(marks, x, Axis("success", -2, 103, "%"), "success over size", 330, 1.7)
+    return Plot(marks, x, Axis("success", -2, 103, "%"), "success over size", 330, 1.95)
 
 
 def _missions(state: State) -> Plot:
