@@ -39,14 +39,22 @@ _GAP = re.compile(r"[ -](?=[a-z])", re.IGNORECASE)
 
 _CHINESE = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
 _PLACES = {"十": 10, "百": 100, "千": 1000}
+_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _NUMERAL = r"[零〇一二两兩三四五六七八九十百千万萬]+(?:点[零〇一二三四五六七八九]+)?"
+_DIGIT = "[一二两兩三四五六七八九]"
+_BELOW_10000 = rf"(?:{_DIGIT}?千)?(?:零?{_DIGIT}?百)?(?:零?{_DIGIT}?十)?(?:零?{_DIGIT})?"
+# With its places, or digit by digit as in 五〇〇; but 五六 is "five or six".
+_WELL_FORMED = re.compile(
+    rf"(?:{_BELOW_10000}[万萬])?{_BELOW_10000}|[零〇一二三四五六七八九]{{3,}}|{_DIGIT}?[零〇]"
+)
+_SHORT = re.compile(rf"([百千万萬]){_DIGIT}$")
 _PART_OF = re.compile(rf"(百|千|{_NUMERAL}|\d+)分之({_NUMERAL}|\d+(?:\.\d+)?)")
 
 
 def read_numeral(text: str) -> Numeral | None:
     """Return the number that `text` starts with, None where it starts with none.
 
-    Raises NotUnderstood, quoting it, for what may be read in two ways: 6,5 or 1.2.3.
+    Raises NotUnderstood, quoting it, for what may be read in two ways: 6,5 or 1.2.3 or 五六.
 
     >>> read_numeral("6.5 MB"), read_numeral("two hundred ms"), read_numeral("百分之三")
     (Numeral(value=6.5, length=3, kind='number'), Numeral(value=200, length=11, kind='number'), \
@@ -70,8 +78,8 @@ def _digits(text: str) -> Numeral:
     if ratio:
         return Numeral(float(ratio[1]), ratio.end(), "ratio")
     if slash:
-        below = int(slash[2])
-        return Numeral(int(slash[1]) / below if below else math.inf, slash.end(), "fraction")
+        below = float(slash[2])
+        return Numeral(float(slash[1]) / below if below else math.inf, slash.end(), "fraction")
     found = _DIGITS.match(text)
     rest = re.match(r"[\d.,]*\d", text[found.end() :], re.ASCII)
     if rest:
@@ -86,7 +94,7 @@ def _digits(text: str) -> Numeral:
     if word:
         end, scale = end + word.end(), _SCALES[word[1].lower()]
     elif place:
-        named = _PLACES | {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
+        named = _PLACES | _MYRIADS
         # 3千字节 are three kilobytes, either way.
         end, scale = end + 1, named[place[0]]
     return Numeral(float(found[0].replace(",", "")) * scale, end)
@@ -95,6 +103,8 @@ def _digits(text: str) -> Numeral:
 def _english(text: str) -> Numeral | None:
     """A run of number words; "and" only after a hundred or thousand, "point" before a digit."""
     whole = group = 0
+    # Hundreds do not multiply hundreds, and millions stand before thousands.
+    least = math.inf
     last, end, position = "", 0, 0
     while (word := _WORD.match(text, position)) is not None:
         name = word[0].lower()
@@ -106,10 +116,12 @@ def _english(text: str) -> Numeral | None:
             group += value
         elif name in _SCALES and last != "point":
             scale = _SCALES[name]
+            if scale >= least or (scale == 100 and group >= 100):
+                break
             if scale == 100:
                 group = (group or 1) * 100
             else:
-                whole, group = whole + (group or 1) * scale, 0
+                whole, group, least = whole + (group or 1) * scale, 0, scale
         elif name in ("a", "an") and not last:
             follows = _WORD.match(text, word.end() + 1)
             named = follows[0].lower() if follows else ""
@@ -149,6 +161,9 @@ def _is_part(name: str) -> bool:
 
 def _chinese(text: str) -> float:
     whole, _, decimals = text.partition("点")
+    short = _SHORT.search(whole)
+    if not _WELL_FORMED.fullmatch(whole) or (short and decimals):
+        raise NotUnderstood(f'"{text}" is no number that is clear; write it in digits, such as 150')
     total = group = digit = 0
     for sign in whole:
         if sign in _CHINESE:
@@ -157,6 +172,9 @@ def _chinese(text: str) -> float:
             group, digit = group + (digit or 1) * _PLACES[sign], 0
         else:
             total, group, digit = (total + group + digit or 1) * 10**4, 0, 0
+    # 一百五 is 150, and only 一百零五 is 105.
+    if short:
+        digit *= (_PLACES | _MYRIADS)[short[1]] // 10
     value = total + group + digit
     digits = "".join(str(_CHINESE[sign]) for sign in decimals)
     return float(f"{value}.{digits}") if digits else value
@@ -168,5 +186,5 @@ def _chinese_part(found: re.Match) -> Numeral:
         return Numeral(above, found.end(), "percent")
     if found[1] == "千":
         return Numeral(above / 10, found.end(), "percent")
-    below = int(found[1]) if found[1].isdecimal() else _chinese(found[1])
+    below = float(found[1]) if found[1].isdecimal() else _chinese(found[1])
     return Numeral(above / below if below else math.inf, found.end(), "fraction")

@@ -76,6 +76,12 @@ def test_only_text_is_a_quantity(given):
         ("十", 10),
         ("二十五", 25),
         ("三百零五", 305),
+        # A bare digit behind a place counts tenths of it.
+        ("一百五", 150),
+        ("两千五", 2500),
+        ("一万二", 12_000),
+        ("一百零五", 105),
+        ("五〇〇", 500),
         ("两万", 20_000),
         ("六百五十万", 6_500_000),
         ("3千", 3000),
@@ -90,6 +96,30 @@ def test_a_number_is_read(text, value):
 @pytest.mark.parametrize("text", ["", "a model", "ones", "and", "point five", "分之三", "x"])
 def test_what_is_no_number_is_none(text):
     assert read_numeral(text) is None
+
+
+@pytest.mark.parametrize("text", ["五六", "三五", "二三十", "一百五六", "五百三千", "一百五点五"])
+def test_a_chinese_number_that_is_not_clear_is_refused(text):
+    with pytest.raises(NotUnderstood, match=f'"{text}" is no number that is clear'):
+        read_numeral(f"{text}毫秒")
+
+
+@pytest.mark.parametrize("text", ["万" * 90, "9" * 5000, f"{'9' * 400}/3", f"{'9' * 400}:1"])
+def test_a_number_too_large_to_be_one_is_refused(text):
+    with pytest.raises(NotUnderstood, match=text[:50]):
+        parse_quantity(text)
+
+
+@pytest.mark.parametrize("text", [f"1/{'9' * 5000}", f"{'9' * 5000}分之一"])
+def test_a_share_too_small_to_be_one_is_nothing(text):
+    assert parse_quantity(text).value == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["hundred hundred", "two hundred three hundred", "six hundred thousand million"]
+)
+def test_hundreds_of_hundreds_and_thousands_of_millions_are_no_number(text):
+    assert read_numeral(text).length < len(text)
 
 
 @given(st.floats(1e-6, 1e12))
