@@ -24,6 +24,8 @@ TOPICS = {
 _IMPLIED = {"smaller": "size", "shrink": "size", "faster": "time", "shorten": "time"}
 _IMPLIED |= {"loss": "quality", "no worse": "quality"}
 REDUCES = {"cut", "less", "smaller", "shrink", "shorten"}
+# "A loss to 3 %" is what is lost, "degraded to 40 %" what is left.
+_NOUNS = {"loss", "losses", "degradation", "penalty", "损失", "損失"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,15 @@ class Clause:
             return "by"
         if not before:
             return ""
-        last, reduced = before[-1], any(token.kind in REDUCES for token in before[:-1])
+        last = before[-1]
+        reduced = any(
+            token.kind in REDUCES
+            or (
+                token.kind == "loss"
+                and (token.text.lower() not in _NOUNS or last.text in ("到", "至"))
+            )
+            for token in before[:-1]
+        )
         joined = last.kind in REDUCES and last.text.endswith(("到", "至"))
         return "to" if joined or (last.kind == "to" and reduced) else ""
 

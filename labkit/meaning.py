@@ -12,6 +12,7 @@ from labkit.wording import Token
 # Beyond these something else must have been meant.
 _MOST_BYTES, _MOST_SECONDS, _LEAST_SECONDS = 1e15, 1e6, 1e-9
 _MOST_TIMES, _MOST_LOSS = 1000, 50
+_WITHIN = {"within", "以内", "以內", "之内", "内", "內"}
 
 
 def read_clause(tokens: Sequence[Token]) -> Meaning:
@@ -86,6 +87,12 @@ def _hertz(clause: Clause) -> Meaning:
 def _points(clause: Clause) -> Meaning:
     if clause.topics - {"quality"} or clause.has("faster"):
         raise clause.refused("points measure quality only; write at most 3 points worse")
+    lost = clause.reduces or clause.has("loss", "no worse", "float")
+    within = any(token.text.lower() in _WITHIN for token in clause.tokens)
+    if clause.topics and not (lost or within):
+        raise clause.refused(
+            f"{clause.said} lost, or left? write at most 3 points worse, or accuracy at least 95 %"
+        )
     return _loss(clause)
 
 
@@ -221,10 +228,21 @@ def _number(clause: Clause) -> Meaning:
         "size": f"{said} MB",
         "time": f"{said} ms",
         "compute": f"{said} %",
-        "quality": f"{said} points",
+        "quality": _of_quality(clause),
     }
     ask = ways.get(clause.topic, f"{said} MB, {said} ms or {said} points")
     raise UnitMissing(f'"{clause.text}": {said} of what? It has no unit; write for example {ask}')
+
+
+def _of_quality(clause: Clause) -> str:
+    """What to write for a number without a unit; 0.95 is taken for a share of 1 by its writer."""
+    lost = clause.reduces or clause.has("loss", "no worse")
+    form = "{} points" if lost else "accuracy at least {} %"
+    said = form.format(clause.said)
+    if clause.value >= 1:
+        return said
+    share = form.format(f"{100 * clause.value:g}")
+    return f"{share} if a share of 1 is meant" + (f", else {said}" if lost else "")
 
 
 _READERS: dict[str, Callable[[Clause], Meaning]] = {

@@ -7,6 +7,7 @@ refused with the words quoted: the price of a misread "not under 6 MB" is paid b
 from __future__ import annotations
 
 import itertools
+import re
 
 from labkit.asking import NotUnderstood, UnitMissing
 from labkit.clause import METHODS, TOPICS, Meaning, topics_of, words_of
@@ -17,6 +18,13 @@ from labkit.wording import Token, read_words
 _BEHIND = {"less", "smaller", "faster", "filler", "of", "model", "float"}
 _TURNS = {"cut", "shrink", "shorten", "less", "smaller", "faster", "loss"}
 _POSTFIXES = ("or ", "以", "之", "内", "封顶")
+# Signs and words that compare what stands before them with what stands behind.
+_COMPARES = re.compile(
+    r"[<>=≤≥⩽⩾]+|.* than|.*exceed.*|.*(?:below|under|above|over|beyond)|.*[于於過过]", re.I
+)
+# "A second model" is another one.
+_COUNTED = {"model", "quality", "compute", "width", "speed", "size", "compression"}
+_COUNTED_WORDS = ("limit", "cap", "budget", "ceiling", "step", "call", "machine", "device")
 _FITS = {
     "bytes": {"size"},
     "seconds": {"time", "compute"},
@@ -40,6 +48,8 @@ def read_limits(text: str) -> list[Meaning]:
     try:
         tokens = read_words(text)
         _refuse_unknown(tokens)
+        _refuse_sums(tokens)
+        _refuse_second(tokens)
         meanings = [read_clause(clause) for part in _parts(tokens) for clause in _clauses(part)]
     except (NotUnderstood, UnitMissing) as error:
         raise _with_request(error, text) from None
@@ -71,7 +81,34 @@ def _refuse_unknown(tokens: list[Token]) -> None:
                 quoted.append(token.text)
         before = token.kind
     if quoted:
-        raise NotUnderstood("not understood: " + ", ".join(f'"{words}"' for words in quoted))
+        # 分 is a minute, a point or a cent.
+        minutes = any(token.kind == "unknown" and token.text == "分" for token in tokens)
+        hint = "; write 分钟 for minutes, 个百分点 for points" if minutes else ""
+        raise NotUnderstood("not understood: " + ", ".join(f'"{words}"' for words in quoted) + hint)
+
+
+def _refuse_sums(tokens: list[Token]) -> None:
+    """Refuse 1 min 30 s, or 1 min and 30 s: one amount in two numbers, or two limits?"""
+    said = [token for token in tokens if token.kind != "and"]
+    for one, other in itertools.pairwise(said):
+        if one.kind != "quantity" or other.kind != "quantity":
+            continue
+        kind, values = one.quantity.kind, (one.quantity.value, other.quantity.value)
+        if kind == other.quantity.kind and kind in ("bytes", "seconds") and len(set(values)) == 2:
+            raise NotUnderstood(
+                f'"{words_of([one, other])}" is not understood: write "{sum(values):.12g} {kind}" '
+                "if it is one amount, and only the smaller one if it is two limits"
+            )
+
+
+def _refuse_second(tokens: list[Token]) -> None:
+    for one, other in itertools.pairwise(tokens):
+        counted = other.kind in _COUNTED or other.text.lower().startswith(_COUNTED_WORDS)
+        if one.kind == "quantity" and one.text.lower() == "a second" and counted:
+            raise NotUnderstood(
+                f'"{words_of([one, other])}" is not understood: write 1 s for the time; '
+                "another one cannot be asked for"
+            )
 
 
 def _parts(tokens: list[Token]) -> list[list[Token]]:
@@ -115,6 +152,8 @@ def _refuse_empty(part: list[Token]) -> None:
 def _clauses(part: list[Token]) -> list[list[Token]]:
     """Cut a part with several quantities into clauses of one each."""
     places = [i for i, token in enumerate(part) if token.kind == "quantity"]
+    for place in places:
+        _refuse_turned(part[place:])
     if len(places) < 2:
         return [part]
     clauses, start = [], 0
@@ -124,12 +163,29 @@ def _clauses(part: list[Token]) -> list[list[Token]]:
             end += 1
         clauses.append(part[start:end])
         start = end
+        if [t.kind for t in clauses[-1] if t.kind != "filler"][-1] == "of":
+            raise NotUnderstood(
+                f'"{words_of(part)}" is not understood: an amount of an amount; write one number, '
+                "such as 25 % of the original size"
+            )
     clauses.append(part[start:])
     for clause in clauses[1:]:
         # From 40 MB to 6 MB, or between 5 and 6: two quantities, but not two limits.
         if clause[0].kind == "to":
             raise NotUnderstood(f'"{words_of(part)}" is not understood: name one limit, not two')
     return clauses
+
+
+def _refuse_turned(part: list[Token]) -> None:
+    """Refuse 6 MB < size: the words are read as if the number stood behind them."""
+    behind = [token for token in part[1:] if token.kind != "filler"][:2]
+    if len(behind) == 2 and (behind[1].kind in TOPICS or behind[1].kind == "model"):
+        compares = behind[0].kind in ("upper", "lower") and _COMPARES.fullmatch(behind[0].text)
+        if compares and not behind[0].text.startswith(_POSTFIXES):
+            raise NotUnderstood(
+                f'"{words_of([part[0], *behind])}" is not understood: write the number last, '
+                "such as size < 6 MB"
+            )
 
 
 def _belongs(token: Token, clause: list[Token], quantity: Token) -> bool:

@@ -136,8 +136,10 @@ def _phrases() -> dict[str, str]:
 
 _PHRASES = _phrases()
 _LONGEST = max(map(len, _PHRASES))
-# Letters and signs of full width, as a Chinese keyboard gives them.
+# Letters and signs of full width, as a Chinese keyboard gives them; but its comma ends a clause
+# and stands in no number.
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20, 0x2019: 0x27}
+del _FULL_WIDTH[ord("，")]
 # A name such as model_size is two words.
 _SIGNS = _FULL_WIDTH | {ord("_"): 0x20}
 # Words that are one quantity.
@@ -202,7 +204,9 @@ def _token(text: str, position: int, before: list[Token]) -> list[Token]:
     if code:
         quantity = Quantity(float(code[1]), "bits", code[0])
         return [Token("quantity", code[0], quantity, glued)]
-    quantity = None if in_word and rest[0].isascii() else read_quantity(rest)
+    # "6 %.200 ms": a full stop, as nobody writes .200 straight behind a unit.
+    stop = glued and rest[0] == "." and before[-1].kind == "quantity"
+    quantity = None if stop or (in_word and rest[0].isascii()) else read_quantity(rest)
     # "one step" is a phrase, "one step" no quantity; "a quarter" is one, "a" a filler.
     if quantity and len(quantity.text) >= len(phrase or ""):
         return [Token("quantity", quantity.text, quantity, glued)]
