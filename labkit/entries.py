@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 
-from labkit.asking import NotUnderstood
+from labkit.asking import NotUnderstood, UnitMissing
 from labkit.clause import Meaning
 from labkit.sentence import read_limits
 
@@ -23,6 +24,8 @@ _EXACT = {
     "min_ratio": "compression {} times",
     "bits": "bit width {}",
 }
+# Of these, the keys that are words as well.
+_WORDS_TOO = {"max_loss", "min_quality", "compute_share"}
 # Keys that end in a unit, such as latency_ms.
 _ENDINGS = {
     "bytes": "bytes",
@@ -47,17 +50,24 @@ def read_entries(entries: Mapping) -> list[Meaning]:
     """Return what a dict asks for, one `Meaning` a clause, in order; None asks for nothing.
 
     Values are texts as in a sentence, {"size": "6 MB"}, or numbers where the key says the unit,
-    {"latency_ms": 200, "bit_width": 8}. Raises as `labkit.sentence.read_limits`, naming the entry.
+    {"latency_ms": 200, "bit_width": 8}. Raises as `labkit.sentence.read_limits`, naming every
+    entry that is not clear.
 
     >>> [(m.field, m.value) for m in read_entries({"memory_limit": "6 MB", "latency_ms": 200})]
     [('max_bytes', 6000000), ('max_seconds', 0.2)]
     """
-    return [
-        meaning
-        for key, value in entries.items()
-        if value is not None
-        for meaning in read_limits(_words(key, value))
-    ]
+    meanings, refused = [], []
+    for key, value in entries.items():
+        if value is not None:
+            try:
+                meanings += read_limits(_words(key, value))
+            except (NotUnderstood, UnitMissing) as error:
+                refused.append(error)
+    if refused:
+        asked_back = all(isinstance(error, UnitMissing) for error in refused)
+        kind = UnitMissing if asked_back else NotUnderstood
+        raise kind("; and ".join(map(str, refused)))
+    return meanings
 
 
 def _words(key: object, value: object) -> str:
@@ -66,12 +76,31 @@ def _words(key: object, value: object) -> str:
             f"not understood: {{{key!r}: {value!r}}}; write words, as in "
             '{"size": "6 MB"}, or a number where the key says the unit, as in {"latency_ms": 200}'
         )
-    if isinstance(value, str):
-        return f"{key.replace('_', ' ')} {value}"
-    number = f"{float(value):.12g}"
-    if key in _EXACT:
-        return _EXACT[key].format(number, percent=f"{100 * float(value):.12g}")
     name, _, ending = key.rpartition("_")
     unit = _ENDINGS.get(ending.lower(), "") if name else ""
+    if isinstance(value, str):
+        if unit or (key in _EXACT and key not in _WORDS_TOO):
+            raise NotUnderstood(
+                f"the key {key} takes a plain number, not {value!r}; a text with its unit is "
+                'written {"size": "6 MB"} or {"latency": "200 ms"}'
+            )
+        return f"{key.replace('_', ' ')} {value}"
+    number = _positive(key, value)
+    if key in _EXACT:
+        # 15 digits: whole numbers of bytes stay what they are, and 100 * 0.07 is 7.
+        return _EXACT[key].format(f"{number:.15g}", percent=f"{100 * number:.15g}")
     words = name if unit else key
-    return f"{words.replace('_', ' ')} {number} {unit}".strip()
+    return f"{words.replace('_', ' ')} {number:.15g} {unit}".strip()
+
+
+def _positive(key: str, value: Real) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise NotUnderstood(f"{key} is too large a number to be a limit") from None
+    if not 0 < number < math.inf:
+        why = ", as no measurement can promise a loss of 0" if number == 0 and "loss" in key else ""
+        raise NotUnderstood(
+            f"{key} = {number:g} is no limit that can be kept; give more than 0{why}"
+        )
+    return number

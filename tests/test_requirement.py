@@ -70,6 +70,7 @@ READ = {
     "no slower than 200 milliseconds": {"max_seconds": 0.2},
     "at least 10 frames per second": {"max_seconds": 0.1},
     "延迟小于200毫秒": {"max_seconds": 0.2},
+    "延迟不超过一百五毫秒": {"max_seconds": 0.15},
     "两百毫秒以内": {"max_seconds": 0.2},
     "延迟半秒以内": {"max_seconds": 0.5},
     "10次/秒": {"max_seconds": 0.1},
@@ -99,6 +100,9 @@ READ = {
     "success ≥ 97%": {"min_quality": 0.97},
     "准确率不低于百分之九十五": {"min_quality": 0.95},
     "成功率97%以上": {"min_quality": 0.97},
+    "accuracy within 3 points": {"max_loss": 0.03},
+    "keep the accuracy loss to 3 %": {"max_loss": 0.03},
+    "精度损失为3%": {"max_loss": 0.03},
     # Widths and methods.
     "8 bits": {"bits": 8},
     "use int8 static quantization": {"bits": 8, "method": "static"},
@@ -107,6 +111,10 @@ READ = {
     # Several at once, with and without commas.
     "6 MB 200 ms 3 points worse": {"max_bytes": 6_000_000, "max_seconds": 0.2, "max_loss": 0.03},
     "<6MB<200ms": {"max_bytes": 6_000_000, "max_seconds": 0.2},
+    # A full-width comma and a full stop end a limit.
+    "位宽8，200毫秒以内": {"bits": 8, "max_seconds": 0.2},
+    "under 6 MB.200 ms": {"max_bytes": 6_000_000, "max_seconds": 0.2},
+    "6兆.200毫秒": {"max_bytes": 6_000_000, "max_seconds": 0.2},
     "3% accuracy loss 200ms latency 6MB size": {
         "max_loss": 0.03,
         "max_seconds": 0.2,
@@ -215,10 +223,52 @@ def test_a_sentence_that_is_not_clear_is_refused_with_its_words(sentence):
         understand(sentence)
 
 
+# Words of a request → what its refusal must say to do.
+MISREAD = {
+    # One amount in two numbers is not two limits.
+    "under 1 min 30 s": 'write "90 seconds" if it is one amount',
+    "1 minute and 30 seconds": 'write "90 seconds" if it is one amount',
+    "1分钟30秒": 'write "90 seconds" if it is one amount',
+    "1 GB 500 MB": 'write "1500000000 bytes" if it is one amount',
+    # What stands in front of < is the smaller one.
+    "6 MB < size": "write the number last",
+    "5 MB < size < 6 MB": "write the number last",
+    "200 ms is less than the latency": "write the number last",
+    "95 % > accuracy": "write the number last",
+    "6MB小于模型": "write the number last",
+    # Five or six.
+    "模型小于五六MB": '"五六" is no number that is clear',
+    # A share of a share.
+    "size at most 50 % of 50 % of the original size": "write one number",
+    "half of half the size": "write one number",
+    # What is left, not what is lost.
+    "success rate degraded to 40 %": "accuracy at least 95 %",
+    "成功率下跌到40%": "accuracy at least 95 %",
+    "精度损失到40%": "accuracy at least 95 %",
+    "success rate of 40 points": "40 points lost, or left?",
+    # No numbers at all.
+    "under " + "hundred " * 160 + "bytes": "hundred of what",
+    "模型小于" + "万" * 90 + "字节": "is no number that is clear",
+    f"at most {'9' * 400}/3 MB": "is no number that can be meant",
+    "最多 10 分": "write 分钟 for minutes, 个百分点 for points",
+    "a second model under 6 MB": "write 1 s for the time",
+    "a second limit of 6 MB": "write 1 s for the time",
+}
+
+
+@pytest.mark.parametrize("sentence", MISREAD)
+def test_what_would_be_misread_is_refused_and_says_what_to_write(sentence):
+    with pytest.raises((NotUnderstood, UnitMissing), match=re.escape(MISREAD[sentence])):
+        understand(sentence)
+
+
 @pytest.mark.parametrize(
     ("sentence", "asked"),
     [
         ("under 6", "6 of what"),
+        ("accuracy at least 0.95", "accuracy at least 95 % if a share of 1 is meant"),
+        ("accuracy at least 95", "accuracy at least 95 %"),
+        ("accuracy loss 0.03", "3 points if a share of 1 is meant, else 0.03 points"),
         ("latency under 200", "200 ms"),
         ("accuracy loss below 3", "3 points"),
         ("size 6, 200 ms", "6 MB"),
@@ -277,6 +327,8 @@ def test_percent_of_quality_is_said_to_be_points():
     [
         ({"size": "6 MB"}, {"max_bytes": 6_000_000}),
         ({"max_bytes": 6e6}, {"max_bytes": 6_000_000}),
+        ({"max_bytes": 1_234_567_890_123}, {"max_bytes": 1_234_567_890_123}),
+        ({"max_loss": "3 %"}, {"max_loss": 0.03}),
         ({"memory_mb": 6}, {"max_bytes": 6_000_000}),
         ({"max_latency_ms": 200}, {"max_seconds": 0.2}),
         ({"accuracy_loss": "3 %"}, {"max_loss": 0.03}),
@@ -313,11 +365,28 @@ def test_a_dict_is_read_exactly_so(request_, wanted):
         ({"max_seconds": float("inf")}, "inf"),
         ({"max_loss": 3}, "300 %"),
         ({"min_ratio": 0.5}, "0.5"),
+        ({"max_bytes": 0}, "max_bytes = 0 is no limit"),
+        ({"max_loss": 0}, "no measurement can promise a loss of 0"),
+        ({"max_bytes": 0, "latency_ms": -5}, "latency_ms = -5 is no limit"),
+        ({"max_bytes": 10**400}, "max_bytes is too large a number"),
+        ({"max_bytes": "6 MB"}, "max_bytes takes a plain number, not '6 MB'"),
+        ({"latency_ms": "200"}, '{"latency": "200 ms"}'),
+        ({"bits": "8"}, "bits takes a plain number"),
     ],
 )
 def test_a_dict_that_is_not_clear_is_refused(request_, quoted):
     with pytest.raises(ValueError, match=re.escape(quoted)):
         understand(request_)
+
+
+def test_every_entry_that_is_not_clear_is_named():
+    with pytest.raises(NotUnderstood, match=r"max_bytes = 0.*latency 200"):
+        understand({"max_bytes": 0, "latency": 200})
+
+
+def test_entries_that_only_lack_units_are_asked_back():
+    with pytest.raises(UnitMissing, match=r"size 6.*latency 200"):
+        understand({"size": 6, "latency": 200})
 
 
 @pytest.mark.parametrize("request_", [5, ["6 MB"], b"6 MB", 6.0])
@@ -405,6 +474,28 @@ def test_no_word_of_a_sentence_is_overlooked(sentence):
 def test_any_text_is_read_or_refused(text):
     try:
         found = understand(text)
+    except (NotUnderstood, UnitMissing):
+        return
+    assert found.understood
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([*"零一二两十百千万半点分之0123456789/:.,e", "hundred ", "million "]))
+)
+def test_any_number_is_read_or_refused(signs):
+    try:
+        found = understand(f"size under {''.join(signs)} bytes")
+    except (NotUnderstood, UnitMissing):
+        return
+    assert found.understood
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["max_bytes", "latency_ms", "bits", "size"]), st.integers(0, 400))
+def test_any_number_of_a_dict_is_read_or_refused(key, zeros):
+    try:
+        found = understand({key: 10**zeros})
     except (NotUnderstood, UnitMissing):
         return
     assert found.understood
