@@ -24,10 +24,10 @@ def few_episodes(monkeypatch):
     monkeypatch.setattr(part_map, "EPISODES", FEW)
     monkeypatch.setattr(part_map, "SEEDS", (0,))
     cached = (success_bytes.at_random, compounding.agreement_of, compounding.departures)
-    for function in (*cached, compounding._tallest):
+    for function in (*cached, compounding._tallest, first_wrong.sureness):
         function.cache_clear()
     yield
-    for function in (*cached, compounding._tallest):
+    for function in (*cached, compounding._tallest, first_wrong.sureness):
         function.cache_clear()
 
 
@@ -173,6 +173,30 @@ def test_a_parting_shows_the_room_where_both_still_are():
                 assert shown == 1 + min(first_wrong.STRIP, len(other.actions) - step)
                 tall = [max(zip(m.heights, m.x, strict=True))[1] for m in picture.marks(Bars)]
                 assert [round(x) for x in tall] == [one.actions[step], other.actions[step]]
+
+
+def test_how_sure_it_was_is_the_largest_share_at_each_parting():
+    for followed in first_wrong.KINDS:
+        cases = first_wrong.partings(3, followed)
+        own = [
+            max(first_wrong.wanted(3, other.rooms[step].tobytes(), one.sentence))
+            for one, other, step in cases
+        ]
+        assert first_wrong.sureness(3, followed) == pytest.approx(own, abs=1e-4)
+        assert own[first_wrong.telling(3, followed) - 1 :][:1] == ([max(own)] if own else [])
+
+
+def test_the_title_says_how_many_actions_differ_and_what_that_costs():
+    for bits in compounding.WIDTHS:
+        title = compounding.scene(compounding.State(bits)).title
+        agreed = compounding.agreement_of(bits)
+        right = [sum(r.success for r in played(Robot(*more))) for more in ((), (bits,))]
+        points = 100 * (right[1] - right[0]) / FEW
+        said = "the same" if not points else f"{abs(points):.1f} points"
+        assert said in title and "another action in" in title
+        assert float(title.partition(" in ")[2].partition(" %")[0]) == pytest.approx(
+            100 * (1 - agreed), rel=0.06, abs=1e-9
+        )
 
 
 def test_without_a_parting_it_says_what_to_do(monkeypatch):

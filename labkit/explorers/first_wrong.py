@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from labkit.explorers.panel import Panel, choice, int_slider, steps_slider
@@ -19,6 +20,8 @@ from labkit.vla.env import pictures, tokens
 from labkit.vla.rollout import Rollout, departure
 
 WIDTHS = (6, 4, 3, 2)
+SURE = 0.7
+"""From which share on the robot counts as sure of an action."""
 STRIP = 6
 """How many rooms are shown after the parting."""
 KINDS = {"failed": False, "arrived": True}
@@ -50,6 +53,28 @@ def partings(bits: int, followed: str) -> list[tuple[Rollout, Rollout, int]]:
         for one, other, step in found
         if step is not None and one.success and other.success == KINDS[followed]
     ]
+
+
+@cache
+@one_thread()
+def sureness(bits: int, followed: str) -> tuple[float, ...]:
+    """Return how sure the robot of these bits was of what it did, at each parting, in 0..1."""
+    cases = partings(bits, followed)
+    if not cases:
+        return ()
+    tiles = np.stack([other.rooms[step] for _, other, step in cases])
+    seen = torch.from_numpy(pictures(tiles)).permute(0, 3, 1, 2).float() / 255
+    words = torch.from_numpy(np.stack([tokens(one.sentence) for one, _, _ in cases]))
+    model = policy(Robot(bits))
+    with torch.no_grad(), unpacked(model):
+        shares = model(seen, words).double().softmax(1)
+    return tuple(shares.amax(1).tolist())
+
+
+def telling(bits: int, followed: str) -> int:
+    """Return the parting, from 1, at which the robot was surest; 1 where there is none."""
+    shares = sureness(bits, followed)
+    return 1 + max(range(len(shares)), key=shares.__getitem__, default=0)
 
 
 @lru_cache(maxsize=1024)
@@ -87,12 +112,14 @@ def scene(state: State) -> Scene:
             f"{name}: in no episode of these",
             [Plot([Text(0.5, 0.5, "choose fewer bits", "muted", size=16)], height=452)],
             readouts=[Readout("partings", 0, "", "measured")],
+            formulas=["no parting, nothing to be sure of"],
         )
     one, other, step = cases[min(state.case, len(cases)) - 1]
     room = other.rooms[step].tobytes()
     wishes = {bits: wanted(bits, room, one.sentence) for bits in (FLOAT, state.bits)}
     did = [ACTIONS[r.actions[step]][0] for r in (one, other)]
     said, role = SAID[other.end]
+    sure = sureness(state.bits, state.followed)
     return Scene(
         f"Mission: {one.sentence}",
         [[_room(room, step), _wishes(state, wishes)], _strip(other, step)],
@@ -103,6 +130,10 @@ def scene(state: State) -> Scene:
             Readout("sure of it", f"{100 * max(wishes[state.bits]):.0f}", "%", "computed"),
             Readout("what followed", said, "", "measured", role),
         ],
+        formulas=[
+            f"of {len(cases)} partings after which it {state.followed}, the robot of {name} was "
+            f"more than {100 * SURE:.0f} % sure in {sum(share > SURE for share in sure)} (computed)"
+        ],
         description=(
             "Left, the room where the two robots first do something else; right, how sure each "
             "robot is of every action there; below, the rooms that the quantized robot came to."
@@ -111,9 +142,15 @@ def scene(state: State) -> Scene:
 
 
 def explorer(**fields: Any) -> Panel:
-    """Return the live panel; `fields` are those of `State`. Plays what was not played yet."""
+    """Return the live panel; `fields` are those of `State`. Plays what was not played yet.
+
+    Without a `case` it starts at the parting at which the robot was surest.
+    """
     play_all([Robot(), *map(Robot, WIDTHS)])
-    return Panel(State(**fields), controls(), scene, limits=limits)
+    state = State(**fields)
+    if "case" not in fields:
+        state = replace(state, case=telling(state.bits, state.followed))
+    return Panel(state, controls(), scene, limits=limits)
 
 
 def _room(room: bytes, step: int) -> Plot:
