@@ -65,6 +65,9 @@ LOOP_GENERAL = (
 class World:
     """A map: room → room after the action of the policy; arriving happens on one of its ways.
 
+    >>> World({0: 1, 1: 2}, arrive=(1, 2))
+    world with the ways 0→1, 1→2, fulfilled on 1→2
+
     >>> World({0: 1, 1: 2}, arrive=(1, 2))(1, 0)
     (2, True)
     """
@@ -79,8 +82,10 @@ class World:
         return then, (room, then) == self.arrive
 
     def __repr__(self) -> str:
-        """What an exercise's message shows."""
-        return "world"
+        """What an exercise's message shows: every way, and the one that fulfils the mission."""
+        ways = ", ".join(f"{room}→{then}" for room, then in self.next_room.items())
+        arrives = "" if self.arrive is None else f", fulfilled on {self.arrive[0]}→{self.arrive[1]}"
+        return f"world with the ways {ways}{arrives}"
 
 
 class Act:
@@ -230,4 +235,8 @@ def _paired_case(both: int, only_first: int, only_second: int, neither: int) -> 
     looks_like = {
         said: wrong for said, wrong in mistakes.items() if not np.allclose(wrong, (points, p))
     }
-    return Case((first, second), (points, p), PAIRED_GENERAL, looks_like, tolerance=1e-6)
+    shown = (
+        f"lists of {n} episodes, {both} fulfilled by both, {only_first} only by the first (b), "
+        f"{only_second} only by the second (c)"
+    )
+    return Case((first, second), (points, p), PAIRED_GENERAL, looks_like, shown=shown)

@@ -28,7 +28,8 @@ class Case:
     `looks_like` maps the message of a known mistake to the result which that mistake gives here;
     `message` is said when the result is wrong in some other way. Floats may be off by `tolerance`,
     relative to what is expected; integers and text are compared exactly. `dtype` is what the result
-    must be stored as: "uint8", for example, or "integer" for any integer type.
+    must be stored as: "uint8", for example, or "integer" for any integer type. `shown` describes
+    arguments that are too long to be written out in a message.
 
     >>> Case((2,), 4, "Square the number.", {"You doubled it.": 5}).expected
     4
@@ -40,6 +41,7 @@ class Case:
     looks_like: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-6
     dtype: str = ""
+    shown: str = ""
 
     def accepts(self, result: Any) -> bool:
         """Whether the numbers of `result` are right, however they are stored."""
@@ -153,7 +155,7 @@ def _failure(case: Case, answer: Callable) -> tuple[str, str] | None:
     """Run `answer` on one case; return outcome and message where it is not right."""
     # A fresh copy: an answer that works in place must not spoil the case.
     arguments = tuple(_copy(argument) for argument in case.arguments)
-    shown = ", ".join(show(argument) for argument in case.arguments)
+    shown = case.shown or ", ".join(show(argument) for argument in case.arguments)
     try:
         result = answer(*arguments)
     except NotSolvedError:
