@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from labkit.evaluate import Accuracy
 from labkit.planner import plan_quantization
 
 
@@ -55,3 +56,14 @@ def test_checked_plans_give_the_predicted_loss_its_unit_and_rank_correlation(net
 
     text = "\n".join(lines(net, data, {"max_loss": 0.3}, evaluate=evaluate))
     assert "plans were measured, rank correlation" in text
+    assert "points (predicted" not in text
+
+
+def test_a_predicted_loss_of_a_share_is_said_in_points_and_a_cost_in_its_unit(net, data):
+    labels = net(data[0]).argmax(1)
+
+    def evaluate(model):
+        return Accuracy.of(int((model(data[0]).argmax(1) == labels).sum()), len(labels))
+
+    text = "\n".join(lines(net, data, {"max_loss": 0.3}, evaluate=evaluate))
+    assert "points (predicted" in text and " nats at 2 bits; gets" in text

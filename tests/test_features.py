@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from labkit.divergence import MinusDivergence
 from labkit.features import encode_model
 from labkit.layer_times import LayerTimes, kernel_of, time_layers
 from labkit.macs import count_macs
@@ -137,6 +138,23 @@ def test_the_table_is_shown_with_every_layer(features):
     _, table = features
     for shown in (str(table), table._repr_html_()):
         assert all(name in shown for name in table.layers)
+
+
+def test_every_table_has_a_column_for_each_width_and_names_its_unit(features):
+    _, table = features
+    what, *others = [part.split("\n") for part in str(table).split("\n\n")[:-1]]
+    assert what[0].split()[:2] == ["layer", "kind"] and len(what) == 1 + len(table.layers)
+    for lines, unit in zip(others, ("bytes at", "loss at", "µs at"), strict=True):
+        assert lines[0].startswith(unit) and "4 bits  " in lines[0] and "8 bits" in lines[0]
+        assert [line.split()[0] for line in lines[1:]] == list(table.layers)
+
+
+def test_a_divergence_gives_the_losses_its_unit():
+    net, x = nn.Sequential(nn.Linear(4, 2)), torch.zeros(3, 4)
+    given = {"example": x[:1], "bits": (8,), "timed": False}
+    finer = encode_model(net, evaluate=quality, proxy=MinusDivergence(net, x), **given)
+    assert "loss (nats) at" in str(finer)
+    assert "loss at" in str(encode_model(net, evaluate=quality, **given))
 
 
 def test_losses_come_from_the_proxy_where_there_is_one():

@@ -10,7 +10,7 @@ from labkit.explorers import margin, plan_picture, planner_run, request_words, t
 from labkit.explorers.drawing.frame import picture_height
 from labkit.explorers.panel import Panel, sweep
 from labkit.explorers.request_words import EXAMPLES
-from labkit.explorers.scene import Bars, Points
+from labkit.explorers.scene import Bars, Points, Text
 from labkit.quantize import quantize_model
 from labkit.refusal import Infeasible
 from labkit.verification import FLOAT, FLOAT_ENGINE, Check, Loss, file_bytes
@@ -160,6 +160,23 @@ def test_an_outcome_is_drawn_with_every_step():
     assert picture.readout("the file").value == "190.0 kB"
     assert picture.readout("success lost").value == "1.0 points"
     assert picture.formulas == ("layers × bits: 1 × 2, 1 × 8; quantized the way 'weight_only'",)
+
+
+def test_an_interval_that_is_cut_has_an_arrow_at_its_end():
+    def arrows(low, high):
+        marks = planner_run._interval(low, high, 1.0)
+        return "".join(mark.text for mark in marks if isinstance(mark, Text))
+
+    assert [arrows(*ends) for ends in ((0.2, 1.5), (-1, 1.5), (0.2, 5), (-1, 5))] == [
+        "", "◀", "▶", "◀▶"
+    ]  # fmt: skip
+
+
+def test_what_was_made_is_drawn_over_the_ring_of_its_plan():
+    state = plan_picture.State()
+    made = {plan_picture.plan(state.requirement): Accuracy.of(145, 150)}
+    labels = [m.label for m in plan_picture.scene(state, made).marks(Points)]
+    assert labels.index("the plan") < labels.index("made")
 
 
 def test_a_refusal_names_what_binds():
