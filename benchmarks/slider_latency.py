@@ -2,9 +2,11 @@
 
     python benchmarks/slider_latency.py [--steps 60] [--explorer labkit.explorers.clipping:explorer]
 
-Both draw the same histogram of 100,000 quantized values, in one notebook of one JupyterLab, and are
-stepped in turn, so that a busy moment hits both. The clock starts at the key press inside the page
-and stops when the frame with the changed picture has been drawn (mutation observer, the next
+Both draw the same histogram of 100,000 quantized values, in one notebook of one JupyterLab. A
+slider is dragged many steps at once, so each makes ten steps before it is the other's turn, and a
+busy moment hits both. (`--in-a-row 1` changes after every step: then each finds the processor's
+caches full of the other's work, and takes longer.) The clock starts at the key press inside the
+page and stops when the frame with the changed picture has been drawn (mutation observer, the next
 animation frame, then a message that is delivered after that frame's style, layout and paint).
 `--explorer` measures one of the lab's own panels in place of the demonstration.
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
+WARM_UP = 6
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
@@ -120,8 +123,8 @@ def write_notebook(folder: Path, explorer: str | None) -> None:
     nbformat.write(notebook, folder / "latency.ipynb")
 
 
-def measure(steps: int, explorer: str | None = None) -> dict[str, np.ndarray]:
-    """Milliseconds of ``steps`` slider steps for each of the two, taken in turn."""
+def measure(steps: int, in_a_row: int, explorer: str | None = None) -> dict[str, np.ndarray]:
+    """Milliseconds of ``steps`` slider steps for each of the two, ``in_a_row`` in turn."""
     path = driver.find_browser()
     if path is None:
         raise SystemExit("no Chromium, Chrome or Edge found; `python lab.py doctor` says more")
@@ -137,32 +140,39 @@ def measure(steps: int, explorer: str | None = None) -> dict[str, np.ndarray]:
                 page.run()
                 if page.errors():
                     raise SystemExit("\n".join(page.errors()))
-                return _in_turn(page, steps)
+                return _in_turn(page, steps, in_a_row)
         finally:
             server.stop()
 
 
-def _in_turn(page: driver.Notebook, steps: int) -> dict[str, np.ndarray]:
+def _in_turn(page: driver.Notebook, steps: int, in_a_row: int) -> dict[str, np.ndarray]:
     panel = page.panels.first
     interact = page.page.locator(".widget-interact")
     pairs = {
         "panel": (panel.locator("[role=slider]").first, panel.locator(".ql-picture")),
         "interact": (interact.locator("[role=slider]"), interact.locator(".widget-output")),
     }
+    # The first steps of each warm caches up and are not counted.
+    for pair in pairs.values():
+        for number in range(WARM_UP):
+            _step(page, *pair, number)
     times: dict[str, list[float]] = {name: [] for name in pairs}
-    # Up and down again, never against an end: 4 → 8 → 4 …
-    keys = (["ArrowRight"] * 3 + ["ArrowLeft"] * 3) * (steps // 6 + 2)
-    for number, key in enumerate(keys[: steps + 6]):
-        for name, (slider, watched) in pairs.items():
-            arguments = [slider.element_handle(), watched.element_handle(), key]
-            taken = page.page.evaluate(CLOCK, arguments)
-            if taken is None:
-                raise SystemExit(f"{name}: no repaint within 5 s of {key}")
-            # The first round of each warms caches up and is not counted.
-            if number >= 6:
-                times[name].append(taken)
-            page.page.wait_for_timeout(250)
+    for first in range(WARM_UP, WARM_UP + steps, in_a_row):
+        for name, pair in pairs.items():
+            for number in range(first, min(first + in_a_row, WARM_UP + steps)):
+                times[name].append(_step(page, *pair, number))
     return {name: np.array(values) for name, values in times.items()}
+
+
+def _step(page: driver.Notebook, slider: object, watched: object, number: int) -> float:
+    """Milliseconds of one step, up and down again, never against an end: 4 → 7 → 4 …"""
+    key = "ArrowRight" if number % 6 < 3 else "ArrowLeft"
+    arguments = [slider.element_handle(), watched.element_handle(), key]
+    taken = page.page.evaluate(CLOCK, arguments)
+    if taken is None:
+        raise SystemExit(f"no repaint within 5 s of {key}")
+    page.page.wait_for_timeout(250)
+    return taken
 
 
 def report(times: dict[str, np.ndarray]) -> str:
@@ -173,9 +183,7 @@ def report(times: dict[str, np.ndarray]) -> str:
         lines.append(f"{name:<24}{median:>7.0f} ms{p95:>7.0f} ms{len(values):>6}")
     ratio = times["interact"] / times["panel"]
     low, middle, high = np.percentile(ratio, [10, 50, 90])
-    lines.append(
-        f"interact ÷ panel, step by step: {middle:.1f} (80 % between {low:.1f}–{high:.1f})"
-    )
+    lines.append(f"interact ÷ panel, step for step: {middle:.1f} (80 % in {low:.1f}–{high:.1f})")
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     lines.append(f"measured on {os.cpu_count()} processors{load}")
     return "\n".join(lines)
@@ -185,9 +193,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=60, help="slider steps of each (default 60)")
+    parser.add_argument("--in-a-row", type=int, default=10, help="steps of one before the other's")
     parser.add_argument("--explorer", help="module:function that returns a panel")
     options = parser.parse_args()
-    print(report(measure(options.steps, options.explorer)))
+    print(report(measure(options.steps, options.in_a_row, options.explorer)))
 
 
 if __name__ == "__main__":
