@@ -62,7 +62,10 @@ def read_entries(entries: Mapping) -> list[Meaning]:
             try:
                 meanings += read_limits(_words(key, value))
             except (NotUnderstood, UnitMissing) as error:
-                refused.append(error)
+                # The words of an exact key are not those of its writer.
+                plain = key in _EXACT and not isinstance(value, str)
+                named = not plain or str(error).startswith(key)
+                refused.append(error if named else type(error)(f"{key} = {value}: {error}"))
     if refused:
         asked_back = all(isinstance(error, UnitMissing) for error in refused)
         kind = UnitMissing if asked_back else NotUnderstood

@@ -100,13 +100,14 @@ def _loss(clause: Clause) -> Meaning:
     clause.no_lower("write at most 3 points worse")
     if clause.direction == "to":
         raise clause.refused("write accuracy at least 95 %, or at most 3 points worse")
-    if not 0 < clause.value < _MOST_LOSS:
+    lost = round(clause.value / 100, 12)
+    if not 0 < lost < _MOST_LOSS / 100:
         raise clause.refused(
             f"{clause.said} cannot be the quality lost: a measurement cannot promise a loss of 0, "
             f"and {_MOST_LOSS} points or more leave nothing; write at most 3 points worse, or "
             "accuracy at least 95 %"
         )
-    return Meaning("max_loss", round(clause.value / 100, 12), clause.text)
+    return Meaning("max_loss", lost, clause.text)
 
 
 def _percent(clause: Clause) -> Meaning:
@@ -143,9 +144,10 @@ def _percent_of_quality(clause: Clause) -> Meaning:
             'write "accuracy at least 95 %" for what must be left, "at most 3 points worse" for '
             "what may be lost"
         )
-    if not 0 < clause.value < 100:
+    left = round(clause.value / 100, 12)
+    if not 0 < left < 1:
         raise clause.refused("a quality that can be asked for lies between 0 and 100 %")
-    return Meaning("min_quality", round(clause.value / 100, 12), clause.text)
+    return Meaning("min_quality", left, clause.text)
 
 
 def _relative(clause: Clause) -> bool:
