@@ -39,6 +39,7 @@ OURS = {
     "8 bits · labkit static": ("static", 8, "channel", None),
     "8 bits · labkit static per tensor": ("static", 8, "tensor", None),
     "8 bits · labkit static, 8 at once": ("static", 8, "channel", 8),
+    "8 bits · labkit static per tensor, 12 at once": ("static", 8, "tensor", 12),
     "8 bits · labkit dynamic": ("dynamic", 8, "channel", None),
     "8 bits · labkit dynamic per tensor": ("dynamic", 8, "tensor", None),
     "8 bits · labkit weight-only": ("weight_only", 8, "channel", None),
