@@ -40,7 +40,7 @@ from labkit.vla.policy import Policy
 from labkit.vla.rollout import held_out
 from labkit.vla.zoo import robot, vla_10m
 
-# Episodes that check the prediction; those that judge are the first ones, from seed 0.
+# Episodes that check the prediction lie so far behind those that judge.
 OTHER_SEEDS = 10_000
 
 

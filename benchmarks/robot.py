@@ -1,19 +1,19 @@
 """The robot at few bits, in closed loop: what rounding costs, and what brings it back.
 
-    python benchmarks/robot.py [--episodes 600] [--jobs 2]
+    python benchmarks/robot.py [--episodes 3000] [--jobs 2]
 
 1. The three training seeds in float; random actions; the same episodes with other colours or kinds
    in the sentence, on those that name one.
 2. Each seed rounded to 8, 4, 3 and 2 bits, one grid a tensor and one a channel, against its own
-   float policy on the same episodes (McNemar). Symmetric grids a channel, the default, lose 3
-   to 6 points at 4 bits and miss the goal; it is asked of affine ones, which were tried after that.
+   float policy on the same episodes (McNemar).
 3. Each seed with widths of its own, in no more bytes than 3 bits a channel take. They are chosen by
    the divergence from the float policy on rooms of training, see `labkit.vla.mixed_bits`.
 4. The bundled robots that were trained at 3 and at 2 bits.
 
 Exit status 1 when a goal is missed: float 98 %, 8 bits not resolved from float, 4 bits a channel at
-most 3 points below, seeds that agree that 3 bits fall, mixed 95 %, trained 98 % and 93 %. Counts
-are the same each time on one machine.
+most 3 points below, seeds that agree where they fall (3 bits a tensor, 2 bits a channel), mixed
+95 %, trained 98 % and 93 %. Counts are the same each time on one machine. Nothing was chosen in
+these rooms; `--first-seed 50000` plays in those where the training was settled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from labkit.quantize import quantize_model
 from labkit.report import size_report
 from labkit.vla.controls import other_colours, other_kinds, random_actions
-from labkit.vla.env import MISSIONS
+from labkit.vla.env import FIRST_HELD_OUT_SEED, MISSIONS
 from labkit.vla.evaluate import roll_out_many
 from labkit.vla.mixed_bits import choose_widths
 from labkit.vla.rollout import compare, held_out, roll_out, success
@@ -40,6 +40,8 @@ GRIDS = {
     "channel, symmetric": {"granularity": "channel"},
     "channel, affine": {"granularity": "channel", "symmetric": False},
 }
+# Where every seed loses more than 10 points.
+CLIFFS = {(3, "tensor, symmetric"), (2, "channel, symmetric")}
 TRAINED_GOALS = {"w3_qat": 0.98, "w2_qat": 0.93}
 
 
@@ -83,8 +85,8 @@ def with_widths_of_its_own(policy, jobs: int):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--episodes", type=int, default=600, help="held-out (default 600)")
-    parser.add_argument("--first-seed", type=int, default=0, help="of the rooms (default 0)")
+    parser.add_argument("--episodes", type=int, default=3000, help="held-out (default 3000)")
+    parser.add_argument("--first-seed", type=int, default=FIRST_HELD_OUT_SEED, help="of the rooms")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -119,11 +121,13 @@ def main() -> int:
                 print(f"  seed {seed}, {bits} bits a {grid:18} {success(rollouts)}; {change}")
                 if bits == 8:
                     print(goal(not change.resolved, f"seed {seed}: 8 bits a {grid} no loss"))
-                if bits == 4 and grid == "channel, affine":
-                    print(goal(change.difference >= -0.03, f"seed {seed}: 4 bits 3 points"))
-                if bits == 3 and grid != "channel, affine":
+                if bits == 4 and grid.startswith("channel"):
+                    print(
+                        goal(change.difference >= -0.03, f"seed {seed}: 4 bits a {grid} 3 points")
+                    )
+                if (bits, grid) in CLIFFS:
                     fell = change.resolved and change.difference < -0.1
-                    print(goal(fell, f"seed {seed}: the cliff is at 3 bits a {grid}"))
+                    print(goal(fell, f"seed {seed}: the cliff is at {bits} bits a {grid}"))
 
     print("\nWidths of their own")
     for seed in SEEDS:

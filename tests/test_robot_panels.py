@@ -56,7 +56,7 @@ def test_one_part_alone_is_rounded():
 
 
 def test_a_bundled_robot_of_mixed_widths_takes_no_more_than_three_bits():
-    assert nbytes(Robot(3, "mixed")) <= nbytes(Robot(3))
+    assert nbytes(Robot(3, "mixed")) <= nbytes(Robot(3, "channel"))
     bits = {m.bits for m in policy(Robot(3, "mixed")).modules() if hasattr(m, "bits")}
     assert len(bits) > 2
 

@@ -11,7 +11,15 @@ from labkit.vla.controls import random_actions
 from labkit.vla.demos import Demos, collect, turned
 from labkit.vla.env import ACTIONS, FLAVOURS, LENGTH, MISSIONS, WORDS, Episode, pictures, tokens
 from labkit.vla.policy import Policy
-from labkit.vla.rollout import agreement, compare, departure, held_out, roll_out, success
+from labkit.vla.rollout import (
+    agreement,
+    compare,
+    departure,
+    held_out,
+    roll_out,
+    success,
+    validation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,12 @@ def test_four_quarter_turns_or_two_mirrors_change_nothing(demos):
     assert np.array_equal(back.actions, steps.actions)
 
 
+def test_rooms_to_choose_by_are_none_that_judge():
+    chosen_by, judged_by = (dict.fromkeys(rooms(3000)) for rooms in (validation, held_out))
+    assert len(chosen_by) == len(judged_by) == 3000
+    assert not chosen_by.keys() & judged_by.keys()
+
+
 def test_demos_join_in_order(demos):
     parts = list(demos.values())
     joined = Demos.joined(parts)
@@ -122,6 +136,7 @@ def test_demos_join_in_order(demos):
         (lambda: held_out(0), "at least 1, got 0"),
         (lambda: held_out(4, first_seed=999_999), "got 999,999 to 1,000,000"),
         (lambda: held_out(4, first_seed=-1), "got -1 to 0"),
+        (lambda: validation(0), "at least 1, got 0"),
         (
             lambda: compare(roll_out(Policy(), [("go to", 0)]), []),
             "same episodes in the same order",

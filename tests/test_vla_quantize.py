@@ -172,7 +172,7 @@ def test_training_ends_as_the_model_that_is_stored(policy, inputs, step_rule):
 
 def test_widths_of_their_own_fit_the_budget_and_beat_the_uniform_width(policy, batches, inputs):
     quality = MinusDivergence(policy, batches[:1])
-    table = measure_sensitivity(policy, quality, bits=(2, 3, 4))
+    table = measure_sensitivity(policy, quality, bits=(2, 3, 4, 6, 8))
     uniform, report = quantize_model(policy, bits=3)
     budget = report.quantized_bytes - table.other_bytes
     choice = allocate_bits(table.loss, [(table.bytes, budget)])

@@ -27,7 +27,7 @@ FOLLOWED = ("arrived all the same", "failed")
 
 @dataclass(frozen=True)
 class State:
-    """Bits of a weight, on a scale a channel.
+    """Bits of a weight, on a scale a tensor.
 
     >>> State().bits
     3

@@ -38,16 +38,16 @@ JOBS = min(2, os.cpu_count() or 1)
 class Robot:
     """A policy of the lab: FLOAT or the bits of its weights, and how they came to be so few.
 
-    `way`: rounded on a scale a "channel" or a "tensor"; "mixed", a width for each layer, in no more
+    `way`: rounded on a scale a "tensor" or a "channel"; "mixed", a width for each layer, in no more
     bytes than 3 bits for all of them; "trained" with the rounding, at 3 or 2 bits. `part`: one of
     `PARTS`, which alone is rounded; "" for all. `seed`: which of the three trained robots.
 
     >>> Robot(3).way
-    'channel'
+    'tensor'
     """
 
     bits: int = FLOAT
-    way: str = "channel"
+    way: str = "tensor"
     part: str = ""
     seed: int = 0
 

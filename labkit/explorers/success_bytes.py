@@ -35,11 +35,11 @@ class State:
     """Bits and way of the marked policy; which mission counts, one of MISSIONS or "all".
 
     >>> State().way
-    'channel'
+    'tensor'
     """
 
     bits: int = 3
-    way: str = "channel"
+    way: str = "tensor"
     mission: str = "all"
 
 

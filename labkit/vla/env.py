@@ -43,7 +43,13 @@ WORDS = ("", "go", "to", "pick", "up", "put", "next", "the", "a", "object", *COL
 LENGTH = 10
 
 FIRST_TRAINING_SEED = 1_000_000
-"""Rooms of smaller seeds are held out: no policy learns in them."""
+"""Policies learn in the rooms of these seeds and of larger ones, and in no others."""
+
+FIRST_VALIDATION_SEED = 50_000
+"""Rooms from here on settled how policies are trained: what they say of a policy flatters it."""
+
+FIRST_HELD_OUT_SEED = 200_000
+"""Rooms from here on judge a policy when it is done. Nothing was ever chosen by them."""
 
 EMPTY, WALL = 0, 1
 _THINGS = [(kind, colour) for kind in KINDS for colour in COLOURS]

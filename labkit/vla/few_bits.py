@@ -57,8 +57,8 @@ class Recipe:
 
 
 RECIPES = {
-    "w3_qat": Recipe(bits=3, epochs=12, learning_rate=1e-3),
-    "w2_qat": Recipe(bits=2, epochs=20),
+    "w3_qat": Recipe(bits=3, epochs=24, learning_rate=1e-3),
+    "w2_qat": Recipe(bits=2, epochs=32),
 }
 
 

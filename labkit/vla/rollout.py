@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from labkit.compare import Comparison
 from labkit.evaluate import Accuracy
 from labkit.unpacked import unpacked
-from labkit.vla.env import FIRST_TRAINING_SEED, MISSIONS, Episode, pictures, tokens
+from labkit.vla.env import (
+    FIRST_HELD_OUT_SEED,
+    FIRST_TRAINING_SEED,
+    FIRST_VALIDATION_SEED,
+    MISSIONS,
+    Episode,
+    pictures,
+    tokens,
+)
 
 Actor = Callable[[Tensor, Tensor], Tensor]
 """Pictures (n, 3, 64, 64) in 0..1 and words (n, 10) → one number an action (n, 5)."""
@@ -46,16 +54,15 @@ class Rollout:
 
 
 def held_out(
-    count: int, missions: Sequence[str] = MISSIONS, first_seed: int = 0
+    count: int, missions: Sequence[str] = MISSIONS, first_seed: int = FIRST_HELD_OUT_SEED
 ) -> list[tuple[str, int]]:
     """Return `count` (mission, seed) pairs that training never sees, missions in turn.
 
-    Training uses seeds from a million upwards. Rooms that helped to settle how a policy is trained
-    flatter it: another `first_seed` gives rooms that had no say. ValueError for a count below 1 and
-    for seeds that training may use.
+    Choose nothing by them: rooms that settle how a policy is trained flatter it. For that there is
+    `validation`. ValueError for a count below 1 and for seeds that training may use.
 
     >>> held_out(4)
-    [('go to', 0), ('pick up', 0), ('put next to', 0), ('go to', 1)]
+    [('go to', 200000), ('pick up', 200000), ('put next to', 200000), ('go to', 200001)]
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
@@ -65,6 +72,15 @@ def held_out(
             f"held-out seeds are 0 to {FIRST_TRAINING_SEED - 1:,}, got {first_seed:,} to {last:,}"
         )
     return [(missions[i % len(missions)], first_seed + i // len(missions)) for i in range(count)]
+
+
+def validation(count: int) -> list[tuple[str, int]]:
+    """Return `count` pairs to choose by: neither trained in nor held out; raises as `held_out`.
+
+    >>> validation(1)
+    [('go to', 50000)]
+    """
+    return held_out(count, first_seed=FIRST_VALIDATION_SEED)
 
 
 def roll_out(

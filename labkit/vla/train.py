@@ -6,12 +6,12 @@
 
 First on small batches, where a step costs least and steps are what counts; then on larger ones, as
 what is left to learn are fine distinctions: after the first stage the robot still dithers now and
-then, one step to the left, one to the right.
+then, one step to the left, one to the right, and each further step makes that rarer.
 
 Progress is shown, and kept under ``data/cache`` every few hundred steps: a training that was
-interrupted goes on from there, and ends bit for bit where it would have ended otherwise. Then the
-policy plays held-out episodes, and replaces the checkpoint under ``data/`` and its entry in the
-manifest.
+interrupted goes on from there, and ends bit for bit where it would have ended otherwise. In the end
+the policy plays held-out episodes, and replaces the checkpoint under ``data/`` and its entry in the
+manifest. The settings were chosen in other rooms, those of `labkit.vla.rollout.validation`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from labkit.vla.policy import Policy
 from labkit.vla.rollout import held_out, roll_out, success
 from labkit.vla.zoo import SEEDS, checkpoint_name, robot
 
-EPISODES = 600
+EPISODES = 3000
+"""Held-out episodes that judge a robot: a success of 98 % is known to within half a point."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * place)) / 2
 
 
-STAGES = (Recipe(), Recipe(steps=1500, batch_size=128, learning_rate=1e-3))
+STAGES = (Recipe(), Recipe(steps=3000, batch_size=128, learning_rate=1e-3))
 
 
 def train(
