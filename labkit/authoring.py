@@ -174,7 +174,9 @@ def _pictures(notebook: Any, name: str) -> list[tuple[Any, str]]:
                     f"{name}, cell {number}: shows a widget that is no panel, so there is no "
                     "still picture of it; use labkit.explorers.panel.Panel"
                 )
-            found.append((output, picture))
+            # The tooltips that lie over the picture are HTML, which no rasterizer draws.
+            drawn = re.search(r"<svg\b.*</svg>", picture, re.DOTALL)
+            found.append((output, drawn.group() if drawn else picture))
     return found
 
 

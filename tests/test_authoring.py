@@ -39,6 +39,8 @@ def test_a_picture_takes_the_place_of_the_widget(stored):
         assert pixels.shape[:2] == (size["height"] * 2, size["width"] * 2)
         assert pixels[pixels.shape[0] // 2, 4].tolist() == [255, 255, 255, 255]
         assert pixels[0, 0, 3] == 0
+        # Something is drawn on the paper.
+        assert (pixels[..., :3].min(axis=2) < 128).sum() > 1000
     assert "bits = 8" in found[1].data["text/plain"]
     assert "codes: 256 (computed)" in found[1].data["text/plain"]
 
