@@ -23,7 +23,7 @@ FIRST_GENERAL = "The smallest step at which one[step] and other[step] differ; -1
 
 
 def first_cases() -> Iterator[Case]:
-    """Cases of exercise 10.1: the first step at which two lists of actions differ."""
+    """Cases of exercise 10.4: the first step at which two lists of actions differ."""
     yield _first_case([2, 0, 2, 1, 2, 2, 3], [2, 0, 1, 1, 0, 0, 1, 2])
     yield _first_case([0, 1, 3, 2, 2], [0, 1, 3])
     yield _first_case([0, 1], [0, 1])
@@ -105,7 +105,7 @@ class Act:
 
 
 def loop_cases() -> Iterator[Case]:
-    """Cases of exercise 10.2: how an episode ends, and after how many steps."""
+    """Cases of exercise 10.1: how an episode ends, and after how many steps."""
     ring = {0: 1, 1: 2, 2: 3, 3: 0}
     yield _loop_case(World({0: 1, 1: 1}), 0, 5)
     yield _loop_case(World({0: 1, 1: 2, 2: 3, 3: 1}), 0, 9)
@@ -198,7 +198,7 @@ PAIRED_GENERAL = (
 
 
 def paired_cases() -> Iterator[Case]:
-    """Cases of exercise 10.4: the difference of two robots on the same episodes, and its p."""
+    """Cases of exercise 10.2: the difference of two robots on the same episodes, and its p."""
     yield _paired_case(both=20, only_first=7, only_second=1, neither=2)
     yield _paired_case(both=5, only_first=2, only_second=2, neither=1)
     yield _paired_case(both=6, only_first=0, only_second=0, neither=2)

@@ -45,7 +45,7 @@ def paired(first: list[bool], second: list[bool]) -> tuple[float, float]:
 
 EXERCISES = (
     Exercise(
-        id="10.1",
+        id="10.4",
         title="The first other action",
         difficulty=1,
         minutes=4,
@@ -63,7 +63,7 @@ EXERCISES = (
         wrong=wrong10.FIRST,
     ),
     Exercise(
-        id="10.2",
+        id="10.1",
         title="The closed loop",
         difficulty=2,
         minutes=10,
@@ -98,7 +98,7 @@ EXERCISES = (
         wrong=wrong10.FATAL,
     ),
     Exercise(
-        id="10.4",
+        id="10.2",
         title="The same episodes",
         difficulty=3,
         minutes=12,
