@@ -49,7 +49,7 @@ FIRST_VALIDATION_SEED = 50_000
 """Rooms from here on settled how policies are trained: what they say of a policy flatters it."""
 
 FIRST_HELD_OUT_SEED = 200_000
-"""Rooms from here on judge a policy when it is done. Nothing was ever chosen by them."""
+"""Rooms from here on judge a policy when it is done. No policy was ever chosen by them."""
 
 EMPTY, WALL = 0, 1
 _THINGS = [(kind, colour) for kind in KINDS for colour in COLOURS]
