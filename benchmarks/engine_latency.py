@@ -89,8 +89,8 @@ def measured(runs: dict, x: Tensor, threads: int, seconds: float, cold: bool) ->
         for run in runs.values():
             run(x)
         once = time.perf_counter() - start
-    # Hot: once untimed and once timed; cold: an eviction (about 20 ms) and one call.
-    a_round = 2 * once if not cold else once + 0.02 * len(runs)
+    # Hot: untimed for some 5 ms, then timed; cold: an eviction (about 20 ms) and one call.
+    a_round = 2 * once + (0.02 if cold else 0.005) * len(runs)
     rounds = max(5, min(40, int(seconds / a_round)))
     calls = {name: lambda run=run: run(x) for name, run in runs.items()}
     return measure_latency(calls, rounds=rounds, cold=cold, threads=threads)

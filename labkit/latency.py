@@ -22,6 +22,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 # What one timed block should last at least, so that the clock's own steps do not matter.
 SHORTEST_BLOCK = 5e-4
+# Untimed calls before each timed block, hot. After other candidates have used the cache, weights of
+# 10 MB were back in it only after some twenty calls: the second still took twice as long.
+WARM_UP = 5e-3
 # Used where the system does not say how large its last cache is.
 USUAL_CACHE = 32 * 2**20
 
@@ -144,11 +147,12 @@ def measure_latency(
 ) -> LatencyReport:
     """Time every candidate in every round, and compare each with the first.
 
-    candidates: name → a function without arguments. Hot: each is called once untimed, then timed
-    over as many calls as make half a millisecond. `cold=True`: before each single timed call a
-    buffer larger than the last cache is written through (`evict` replaces that), so that weights
-    come from main memory, as in a program that does other things between two calls. Torch is held
-    to `threads` for the time; other runtimes take their threads when they are made.
+    candidates: name → a function without arguments. Hot: each is called untimed for about 5 ms, at
+    least once, then timed over as many calls as make half a millisecond. `cold=True`: before each
+    single timed call a buffer larger than the last cache is written through (`evict` replaces
+    that), so that weights come from main memory, as in a program that does other things between
+    two calls. Torch is held to `threads` for the time; other runtimes take their threads when they
+    are made.
 
     Raises ValueError for no candidates, fewer than 3 rounds or threads below 1; what a candidate
     raises comes through, with torch's threads restored.
@@ -167,13 +171,14 @@ def measure_latency(
         evict = _Evictor()
     seconds = np.empty((rounds, len(names)))
     with _steady(threads):
-        calls = [1 if cold else _calls(candidates[name], clock) for name in names]
+        calls = [1 if cold else _calls(candidates[name], clock, SHORTEST_BLOCK) for name in names]
+        untimed = [0 if cold else _calls(candidates[name], clock, WARM_UP) for name in names]
         for round_ in range(rounds):
             for i in random.permutation(len(names)):
                 function = candidates[names[i]]
                 if cold:
                     evict()
-                else:
+                for _ in range(untimed[i]):
                     function()
                 start = clock()
                 for _ in range(calls[i]):
@@ -219,8 +224,8 @@ def _row(name: str, own: np.ndarray, first: np.ndarray, random: np.random.Genera
     return Latency(name, *map(float, numbers), tuple(own.tolist()))
 
 
-def _calls(function: Callable[[], object], clock: Callable[[], float]) -> int:
-    """How many calls fill the shortest block; also the warm-up."""
+def _calls(function: Callable[[], object], clock: Callable[[], float], block: float) -> int:
+    """How many calls fill a block of so many seconds; also the warm-up."""
     function()
     calls = 1
     while True:
@@ -228,7 +233,7 @@ def _calls(function: Callable[[], object], clock: Callable[[], float]) -> int:
         for _ in range(calls):
             function()
         took = clock() - start
-        if took >= SHORTEST_BLOCK or calls >= 2**20:
+        if took >= block or calls >= 2**20:
             return calls
         calls *= 2
 

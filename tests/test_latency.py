@@ -116,6 +116,24 @@ def test_eviction_is_not_part_of_the_time():
     assert report["a"].median == pytest.approx(0.001)
 
 
+def test_hot_is_called_untimed_for_milliseconds_before_each_timed_block():
+    clock = Clock()
+    starts = {"quick": [], "slow": []}
+
+    def candidate(name, seconds):
+        def call():
+            starts[name].append(clock.now)
+            clock.now += seconds
+
+        return call
+
+    candidates = {name: candidate(name, s) for name, s in (("quick", 1e-3), ("slow", 0.02))}
+    measure_latency(candidates, rounds=4, clock=clock)
+    # One call makes a block; before it come as many as last 5 ms, doubled from one: 8, and one.
+    assert len(starts["quick"]) == (1 + 1) + (1 + 1 + 2 + 4 + 8) + 4 * (8 + 1)
+    assert len(starts["slow"]) == 2 * (1 + 1) + 4 * (1 + 1)
+
+
 def test_short_calls_are_timed_in_blocks_and_reported_per_call():
     clock, calls = Clock(), []
 
