@@ -12,8 +12,9 @@ from labkit import data
 from labkit.data import DATA_FOLDER, read_manifest, verified
 from labkit.vla import train
 from labkit.vla.demos import Demos, collect
-from labkit.vla.experience import chosen, shown
+from labkit.vla.experience import chosen
 from labkit.vla.policy import Policy
+from labkit.vla.pupil import Pupil, lesson
 from labkit.vla.zoo import robot
 from labkit.zoo import load_checkpoint, seeded, training_facts
 
@@ -21,7 +22,7 @@ TINY = train.Recipe(steps=12, batch_size=8, steps_between_saves=4)
 
 
 def small():
-    return seeded(lambda: Policy(width=8, language=8, reading=1, films=1))
+    return seeded(lambda: Pupil(width=8, language=8, reading=1, films=1))
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +76,16 @@ def test_it_learns_what_the_expert_does(demos):
     assert not any(module.training for module in policy.modules())
 
 
-def test_the_loss_is_that_of_the_actions_and_of_the_maps(demos):
-    # Torch's own losses on the same batch, before any step counts.
+def test_the_loss_is_that_of_the_actions_the_maps_and_the_ways(demos):
+    # Sums of shares written out, and torch's own loss, on the same batch before any step counts.
     recipe = replace(TINY, steps=1, learning_rate=1e-12, map_weight=3.0)
     (record,) = train.train(small(), demos, recipe)
     batch = chosen(demos, recipe.batch_size, recipe.seed, 0)
-    seen, words, actions = shown(batch)
-    logits, maps = small().train().grounded(seen, words)
-    targets = torch.from_numpy(batch.targets).float()
-    wanted = torch.nn.CrossEntropyLoss()(logits, actions)
+    inputs, (actions, targets, moves, known) = lesson(batch)
+    logits, maps, ways = small().train()(*inputs)
+    wanted = -(logits.softmax(1) * actions).sum(1).log().mean()
     wanted = wanted + 3 * torch.nn.BCEWithLogitsLoss()(maps, targets)
+    wanted = wanted - (ways.softmax(1) * moves).sum(1)[known].log().mean()
     assert record.loss == pytest.approx(wanted.item(), rel=1e-5)
 
 

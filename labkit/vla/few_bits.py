@@ -3,8 +3,8 @@
     python -m labkit.vla.few_bits        # both; or w3_qat, or w2_qat
 
 Starts from `robot(0)`. Weights on one grid a channel whose steps are learned, activations in float;
-batch norm is folded before. The loss is that of `labkit.vla.train`, pointing included, on the same
-demonstrations. Resumable as that training. The packed models and their entries in the manifest are
+batch norm is folded before. The loss is that of `labkit.vla.pupil`, on the demonstrations of the
+float robot. Resumable as its training. The packed models and their entries in the manifest are
 replaced under ``data/``.
 """
 
@@ -29,9 +29,11 @@ from labkit.quantize import quantize_model
 from labkit.vla.batches import ImitationBatches, bundled_demos
 from labkit.vla.demos import Demos
 from labkit.vla.policy import Policy
+from labkit.vla.pupil import Asked, Pupil, imitation_loss, lesson
 from labkit.vla.rollout import held_out, roll_out, success
-from labkit.vla.train import EPISODES, imitation_loss
+from labkit.vla.train import EPISODES
 from labkit.vla.zoo import QUANTIZED, robot
+from labkit.zoo import seeded
 
 COMMAND = "python -m labkit.vla.few_bits"
 
@@ -62,26 +64,12 @@ RECIPES = {
 }
 
 
-class Pointing(Policy):
-    """The policy as it is trained: it gives the two maps of the room beside the action.
+class Lessons(ImitationBatches):
+    """Batches of ((pictures, words), asked), see `labkit.vla.pupil.lesson`."""
 
-    >>> logits, maps = Pointing()(torch.zeros(1, 3, 64, 64), torch.zeros(1, 10, dtype=torch.int64))
-    >>> logits.shape, maps.shape
-    (torch.Size([1, 5]), torch.Size([1, 2, 8, 8]))
-    """
-
-    def forward(self, pictures: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and maps, see `Policy.grounded`."""
-        return self.grounded(pictures, words)
-
-
-class PointingBatches(ImitationBatches):
-    """Batches of ((pictures, words), (actions, targets)): where the things stand, too."""
-
-    def examples(self, steps: Demos) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def examples(self, steps: Demos) -> tuple[tuple[Tensor, Tensor], Asked]:
         """Return what is shown and what is asked for."""
-        inputs, actions = super().examples(steps)
-        return inputs, (actions, torch.from_numpy(steps.targets).float())
+        return lesson(steps)
 
 
 def retrain(
@@ -107,19 +95,18 @@ def retrain(
         raise ValueError(f"there is no recipe for {name!r}; there are: {known}")
     recipe = RECIPES[name] if recipe is None else recipe
     folder = data.DATA_FOLDER if folder is None else Path(folder)
-    policy = Pointing().eval()
-    policy.load_state_dict(robot(0).state_dict())
-    batches = PointingBatches(
-        bundled_demos(), recipe.steps_between_saves, recipe.batch_size, recipe.seed
-    )
+    pupil = seeded(Pupil, recipe.seed)
+    pupil.load_state_dict({**pupil.state_dict(), **robot(0).state_dict()})
+    batches = Lessons(bundled_demos(), recipe.steps_between_saves, recipe.batch_size, recipe.seed)
     kept = folder / "cache" / f"robot_{name}_training.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     total = recipe.epochs * recipe.steps_between_saves
     with tqdm(total=total, desc=f"robot, {recipe.bits} bits", disable=not progress) as bar:
         model, _ = quantize_model(
-            policy,
+            pupil,
             "qat",
             bits=recipe.bits,
+            exclude=["ways"],
             activation_bits=None,
             train_loader=batches,
             num_epochs=recipe.epochs,
@@ -134,6 +121,8 @@ def retrain(
             },
         )
     written = folder / "cache" / f"robot_{name}.safetensors"
+    # Only the lessons needed it.
+    del model.ways
     save(model, written)
     model = load(written, Policy())
     quality = success(roll_out(model, held_out(episodes)))

@@ -124,8 +124,6 @@ class ActionHead(nn.Module):
 class Policy(nn.Module):
     """The whole policy: pictures (n, 3, 64, 64) float in 0..1, words (n, 10) int64 → (n, 5) logits.
 
-    `grounded` gives the two maps of the room too, which training asks for.
-
     >>> policy = Policy()
     >>> policy(torch.zeros(1, 3, 64, 64), torch.zeros(1, 10, dtype=torch.int64)).shape
     torch.Size([1, 5])
@@ -141,11 +139,7 @@ class Policy(nn.Module):
         self.fusion = Fusion(width, language, films)
         self.action_head = ActionHead(width, hidden=128)
 
-    def grounded(self, pictures: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (logits (n, 5), maps (n, 2, 8, 8) as logits)."""
-        cells, maps = self.fusion(self.vision(pictures), self.language(words))
-        return self.action_head(cells), maps
-
     def forward(self, pictures: Tensor, words: Tensor) -> Tensor:
         """Return one number an action; the largest is the action to take."""
-        return self.grounded(pictures, words)[0]
+        cells, _ = self.fusion(self.vision(pictures), self.language(words))
+        return self.action_head(cells)

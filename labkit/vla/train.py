@@ -1,12 +1,11 @@
-"""Train the robot: it imitates BabyAI's expert, and learns to point at what the mission names.
+"""Train the robot: it imitates BabyAI's expert, points at what the mission names, and plans.
 
     python -m labkit.vla.train --seed 0      # 1 and 2 are bundled too
 
-    loss = cross-entropy of the expert's action + `map_weight` · cross-entropy of the two maps
-
-First on small batches, where a step costs least and steps are what counts; then on larger ones, as
-what is left to learn are fine distinctions: after the first stage the robot still dithers now and
-then, one step to the left, one to the right, and each further step makes that rarer.
+The loss is that of `labkit.vla.pupil`. First on small batches, where a step costs least and steps
+are what counts; then on larger ones, as what is left to learn are fine distinctions: after the
+first stage the robot still dithers now and then, one step to the left, one to the right, and each
+further step makes that rarer.
 
 Progress is shown, and kept under ``data/cache`` every few hundred steps: a training that was
 interrupted goes on from there, and ends bit for bit where it would have ended otherwise. In the end
@@ -28,8 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from labkit import data
@@ -39,10 +36,12 @@ from labkit.qat_checkpoint import Progress, fingerprint, read_checkpoint, write_
 from labkit.qat_records import EpochRecord
 from labkit.vla.batches import FILE, bundled_demos
 from labkit.vla.demos import Demos
-from labkit.vla.experience import chosen, shown
+from labkit.vla.experience import chosen
 from labkit.vla.policy import Policy
+from labkit.vla.pupil import Pupil, imitation_loss, lesson
 from labkit.vla.rollout import held_out, roll_out, success
-from labkit.vla.zoo import SEEDS, checkpoint_name, robot
+from labkit.vla.zoo import SEEDS, checkpoint_name
+from labkit.zoo import seeded
 
 EPISODES = 3000
 """Held-out episodes that judge a robot: a success of 98 % is known to within half a point."""
@@ -78,11 +77,11 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * place)) / 2
 
 
-STAGES = (Recipe(), Recipe(steps=3000, batch_size=128, learning_rate=1e-3))
+STAGES = (Recipe(steps=4000), Recipe(steps=3000, batch_size=128, learning_rate=1e-3))
 
 
 def train(
-    policy: Policy,
+    policy: Pupil,
     demos: Demos,
     recipe: Recipe,
     *,
@@ -118,9 +117,7 @@ def train(
                 losses.append(loss)
                 right.append(share)
                 bar.update()
-            bar.set_postfix_str(
-                f"loss {np.mean(losses):.4f}, as the expert {100 * np.mean(right):.1f} %"
-            )
+            bar.set_postfix_str(f"loss {np.mean(losses):.4f}, right {100 * np.mean(right):.1f} %")
             done.history.append(EpochRecord(len(done.history) + 1, float(np.mean(losses))))
             if checkpoint is not None:
                 write_checkpoint(checkpoint, start, policy, optimizer, [], done)
@@ -129,20 +126,6 @@ def train(
                 break
     policy.eval()
     return tuple(done.history)
-
-
-def imitation_loss(
-    answer: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor], map_weight: float
-) -> Tensor:
-    """Return the loss of logits (n, 5) and maps (n, 2, 8, 8) for actions (n,) and targets.
-
-    >>> answer = torch.tensor([[99.0, 0, 0, 0, 0]]), torch.zeros(1)
-    >>> imitation_loss(answer, (torch.tensor([0]), torch.ones(1)), map_weight=2)
-    tensor(1.3863)
-    """
-    (logits, maps), (actions, targets) = answer, asked
-    pointing = functional.binary_cross_entropy_with_logits(maps, targets)
-    return functional.cross_entropy(logits, actions) + map_weight * pointing
 
 
 def retrain(
@@ -166,10 +149,12 @@ def retrain(
     name, command = checkpoint_name(seed), f"{COMMAND} --seed {seed}"
     folder = data.DATA_FOLDER if folder is None else Path(folder)
     (folder / "cache").mkdir(parents=True, exist_ok=True)
-    policy, stages = robot(seed, trained=False), [replace(stage, seed=seed) for stage in stages]
+    pupil, stages = seeded(Pupil, seed), [replace(stage, seed=seed) for stage in stages]
     kept = [folder / "cache" / f"training_{place}_of_{name}" for place in range(len(stages))]
     for stage, path in zip(stages, kept, strict=True):
-        train(policy, bundled_demos(), stage, checkpoint=path, progress=progress)
+        train(pupil, bundled_demos(), stage, checkpoint=path, progress=progress)
+    policy = Policy().eval()
+    policy.load_state_dict(pupil.learned())
     quality = success(roll_out(policy, held_out(episodes)))
     facts = {
         "architecture": Policy.__name__,
@@ -225,16 +210,14 @@ COMMAND = "python -m labkit.vla.train"
 
 
 def _step(
-    policy: Policy, optimizer: torch.optim.Optimizer, demos: Demos, recipe: Recipe, step: int
+    policy: Pupil, optimizer: torch.optim.Optimizer, demos: Demos, recipe: Recipe, step: int
 ) -> tuple[float, float]:
-    """Take one step; return the loss, and the share of actions that were the expert's."""
+    """Take one step; return the loss, and the share of actions that were right."""
     for group in optimizer.param_groups:
         group["lr"] = recipe.rate(step)
-    batch = chosen(demos, recipe.batch_size, recipe.seed, step)
-    seen, words, actions = shown(batch)
-    logits, maps = policy.grounded(seen, words)
-    asked = actions, torch.from_numpy(batch.targets).float()
-    loss = imitation_loss((logits, maps), asked, recipe.map_weight)
+    inputs, asked = lesson(chosen(demos, recipe.batch_size, recipe.seed, step))
+    answer = policy(*inputs)
+    loss = imitation_loss(answer, asked, recipe.map_weight)
     if not math.isfinite(loss.item()):
         raise ValueError(
             f"the loss became {loss.item()} in step {step + 1}; "
@@ -244,7 +227,9 @@ def _step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(policy.parameters(), recipe.max_norm)
     optimizer.step()
-    return loss.item(), (logits.argmax(1) == actions).float().mean().item()
+    logits, actions = answer[0], asked[0]
+    right = actions.gather(1, logits.argmax(1, keepdim=True))
+    return loss.item(), right.float().mean().item()
 
 
 def _check(recipe: Recipe) -> None:
