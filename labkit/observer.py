@@ -7,6 +7,7 @@ the range is chosen differs; everything else is the same and stands here.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,8 +59,8 @@ class Observer:
         rows = x.reshape(1, -1) if self.axis is None else x.movedim(self.axis, 0).flatten(1)
         if rows.ndim == 1:
             rows = rows[:, None]
-        low, high = (end.cpu().double() for end in _ends(rows))
-        smallest, largest = low.min().item(), high.max().item()
+        low, high = _ends(rows)
+        smallest, largest = low.min(), high.max()
         # NaN and infinities pass through to the ends, and NaN fails every comparison.
         if not -FLOAT32.max <= smallest <= largest <= FLOAT32.max:
             check_finite(x)
@@ -75,6 +76,18 @@ class Observer:
 
         Raises ValueError when nothing was observed.
         """
+        low, high = self._shaped_range()
+        return torch.as_tensor(low), torch.as_tensor(high)
+
+    def qparams(self) -> QParams:
+        """Return scale and zero point for the chosen range, see `qparams_from_range`.
+
+        Raises ValueError when nothing was observed.
+        """
+        axis = None if self.axis is None else self.axis % max(1, len(self._shape or ()))
+        return self._grid(*self._shaped_range(), axis)
+
+    def _shaped_range(self) -> tuple[np.ndarray, np.ndarray]:
         if self._shape is None:
             raise ValueError(
                 f"{type(self).__name__} has seen no data; call observe(batch) at least once, e.g. "
@@ -83,15 +96,7 @@ class Observer:
         low, high = self._range()
         return low.reshape(self._shape), high.reshape(self._shape)
 
-    def qparams(self) -> QParams:
-        """Return scale and zero point for the chosen range, see `qparams_from_range`.
-
-        Raises ValueError when nothing was observed.
-        """
-        axis = None if self.axis is None else self.axis % max(1, len(self._shape or ()))
-        return self._grid(*self.range(), axis)
-
-    def _grid(self, low: Tensor, high: Tensor, axis: int | None = None) -> QParams:
+    def _grid(self, low: np.ndarray, high: np.ndarray, axis: int | None = None) -> QParams:
         return qparams_from_range(
             low,
             high,
@@ -102,12 +107,12 @@ class Observer:
             scale_rule=self.scale_rule,
         )
 
-    def _update(self, rows: Tensor, low: Tensor, high: Tensor) -> None:
+    def _update(self, rows: Tensor, low: np.ndarray, high: np.ndarray) -> None:
         """Take in `rows` (channels, values) with the smallest and largest value of each."""
         raise NotImplementedError
 
-    def _range(self) -> tuple[Tensor, Tensor]:
-        """Return the chosen ends, one per channel."""
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the chosen ends in float64, one per channel."""
         raise NotImplementedError
 
     def _parameter_shape(self, x: Tensor) -> tuple[int, ...]:
@@ -124,13 +129,15 @@ class Observer:
         return shape
 
 
-def _ends(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest value of each row."""
-    # Along a dimension, aminmax takes ten times as long as these.
+def _ends(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest value of each row, in float64."""
+    # These are few numbers, and numpy is quicker at them than torch; most so at a single one.
     if len(rows) == 1:
         low, high = torch.aminmax(rows)
-        return low.reshape(1), high.reshape(1)
-    return rows.amin(1), rows.amax(1)
+        return np.float64(low.item()), np.float64(high.item())
+    # Along a dimension, aminmax takes ten times as long as these.
+    low, high = rows.amin(1), rows.amax(1)
+    return low.cpu().double().numpy(), high.cpu().double().numpy()
 
 
 def check_fraction(name: str, value: float, largest: float) -> float:

@@ -5,6 +5,7 @@ Min-max and moving average keep two numbers a channel, the others a histogram of
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,12 +28,12 @@ class MinMaxObserver(Observer):
     128
     """
 
-    def _update(self, rows: Tensor, low: Tensor, high: Tensor) -> None:
+    def _update(self, rows: Tensor, low: np.ndarray, high: np.ndarray) -> None:
         seen = self._shape is not None
-        self._low = torch.minimum(self._low, low) if seen else low
-        self._high = torch.maximum(self._high, high) if seen else high
+        self._low = np.minimum(self._low, low) if seen else low
+        self._high = np.maximum(self._high, high) if seen else high
 
-    def _range(self) -> tuple[Tensor, Tensor]:
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
         return self._low, self._high
 
 
@@ -55,14 +56,14 @@ class MovingAverageObserver(Observer):
         super().__init__(bits, **grid)
         self.averaging_constant = check_fraction("averaging_constant", averaging_constant, 1.0)
 
-    def _update(self, rows: Tensor, low: Tensor, high: Tensor) -> None:
+    def _update(self, rows: Tensor, low: np.ndarray, high: np.ndarray) -> None:
         if self._shape is None:
             self._low, self._high = low, high
         else:
             self._low = self._low + self.averaging_constant * (low - self._low)
             self._high = self._high + self.averaging_constant * (high - self._high)
 
-    def _range(self) -> tuple[Tensor, Tensor]:
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
         return self._low, self._high
 
 
@@ -84,21 +85,21 @@ class HistogramObserver(Observer):
         self.resolution = Histogram(resolution).bins
         self.histogram: Histogram | None = None
 
-    def _update(self, rows: Tensor, low: Tensor, high: Tensor) -> None:
+    def _update(self, rows: Tensor, low: np.ndarray, high: np.ndarray) -> None:
         if self.histogram is None:
             self.histogram = Histogram(self.resolution, rows.shape[0])
         self.histogram.add(rows)
 
-    def _range(self) -> tuple[Tensor, Tensor]:
-        lowest, highest = self.histogram.minimum, self.histogram.maximum
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        lowest, highest = self.histogram.minimum.numpy(), self.histogram.maximum.numpy()
         ends = [
             (low, high) if low == high else self._ends(channel, low, high)
             for channel, (low, high) in enumerate(
                 zip(lowest.tolist(), highest.tolist(), strict=True)
             )
         ]
-        low, high = torch.tensor(ends, dtype=torch.float64).T
-        return low.clamp(lowest, highest), high.clamp(lowest, highest)
+        low, high = np.array(ends).T
+        return low.clip(lowest, highest), high.clip(lowest, highest)
 
     def _ends(self, channel: int, low: float, high: float) -> tuple[float, float]:
         """Return the chosen ends of one channel, whose values run from `low` to `high`."""

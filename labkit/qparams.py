@@ -197,12 +197,10 @@ def qparams_from_range(
     bits = check_bits(bits)
     quant_min, quant_max = code_range(bits, signed)
     check_rule(scale_rule)
+    _check_granularity(axis, group_size)
     device = maximum.device if isinstance(maximum, Tensor) else None
     # These are few numbers: numpy is quicker at them than torch, and knows float64 for any device.
-    low, high = (
-        as_float64(name, end).cpu().numpy()
-        for name, end in (("minimum", minimum), ("maximum", maximum))
-    )
+    low, high = _in_numpy("minimum", minimum), _in_numpy("maximum", maximum)
     if low.shape != high.shape:
         raise ValueError(
             f"minimum has shape {low.shape} and maximum {high.shape}; they must be the same"
@@ -228,9 +226,41 @@ def qparams_from_range(
         width = np.where(scale > 0, high - low, np.inf)
         below_zero = -low * (quant_max - quant_min) / width
         zero_point = np.rint(quant_min + below_zero).clip(quant_min, quant_max)
+    centred = not zero_point.any()
     scale, zero_point = (torch.from_numpy(np.asarray(p)) for p in (scale, zero_point))
     scale, zero_point = stored_scale(scale).to(device), zero_point.to(device, torch.int32)
-    return QParams(scale, zero_point, quant_min, quant_max, axis, group_size)
+    return _chosen(scale, zero_point, quant_min, quant_max, axis, group_size, centred)
+
+
+def _in_numpy(name: str, value: object) -> np.ndarray:
+    """Numbers as float64 in numpy; those of an observer are that already."""
+    if isinstance(value, np.ndarray | np.float64) and value.dtype == np.float64:
+        return value
+    return as_float64(name, value).cpu().numpy()
+
+
+def _chosen(
+    scale: Tensor,
+    zero_point: Tensor,
+    quant_min: int,
+    quant_max: int,
+    axis: int | None,
+    group_size: int | None,
+    centred: bool,
+) -> QParams:
+    """The grid of numbers that were computed here: a training need not check them at every step."""
+    grid = object.__new__(QParams)
+    vars(grid).update(
+        scale=scale,
+        zero_point=zero_point,
+        quant_min=quant_min,
+        quant_max=quant_max,
+        axis=axis,
+        group_size=group_size,
+        largest_step=_largest_step(scale, scale),
+        centred=centred,
+    )
+    return grid
 
 
 def _stored_floats(scale: object) -> Tensor:
@@ -308,7 +338,7 @@ def stored_scale(scale: Tensor) -> Tensor:
     tensor([0.5000, 1.0000])
     """
     rounded = scale.to(torch.float32)
-    if rounded.numel() and rounded.min() >= FLOAT32.tiny:
+    if rounded.numel() and rounded.min().item() >= FLOAT32.tiny:
         return rounded
     up = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
     rounded = torch.where((rounded < FLOAT32.tiny) & (rounded.double() < scale), up, rounded)
