@@ -26,6 +26,7 @@ from torch.nn.utils import parametrize
 from labkit.checks import check_bits, check_whole
 from labkit.evaluate import Accuracy, measured
 from labkit.inputs import Inputs, call, count
+from labkit.not_finite import where_not_finite
 from labkit.qat_checkpoint import (
     Progress,
     check_place,
@@ -79,7 +80,8 @@ def train_quantized(
     * after_batch, after_epoch: are told how it goes; counts start from 1.
 
     Raises ValueError for a layer that does not exist or was never reached, no epochs, no batches,
-    options that cannot work, a checkpoint of another training, and a loss that is no longer finite.
+    options that cannot work, a checkpoint of another training, and a loss that is no longer finite:
+    it names the layer where the first such number arose, or the loss function.
 
     >>> from labkit.qparams import choose_qparams
     >>> model = nn.Sequential(nn.Linear(4, 2))
@@ -217,15 +219,23 @@ class _Training:
             loss = self.loss(call(self.model, inputs), targets)
         value = loss.item()
         if not math.isfinite(value):
-            raise ValueError(
-                f"the loss became {value}; try a learning rate below {self.learning_rate}"
-            )
+            self._refuse(value, inputs)
         self.optimizer.zero_grad()
         loss.backward()
         if self.max_norm is not None:
             nn.utils.clip_grad_norm_(self.trained.parameters(), self.max_norm)
         self.optimizer.step()
         return value
+
+    def _refuse(self, value: float, inputs: Inputs) -> None:
+        place = where_not_finite(self.model, inputs)
+        if place is None:
+            cause = "the model's output is finite: look at the loss function and the targets"
+        else:
+            cause = f"the first number that is not finite arose {place}: look there"
+        raise ValueError(
+            f"the loss became {value}; {cause}, or try a learning rate below {self.learning_rate}"
+        )
 
     def _set_rate(self, progress: float) -> None:
         rate = self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
@@ -275,8 +285,12 @@ def _check(
         raise ValueError(f"max_norm must be above 0, or None; got {max_norm}")
 
 
-def _check_functions(**functions: object) -> None:
-    for name, function in functions.items():
+def _check_functions(*, loss: object, **optional: object) -> None:
+    if not callable(loss):
+        raise ValueError(
+            f"loss must be a function, e.g. torch.nn.functional.cross_entropy; got {loss!r}"
+        )
+    for name, function in optional.items():
         if not (function is None or callable(function)):
             raise ValueError(f"{name} must be a function, or None; got {function!r}")
 

@@ -425,3 +425,59 @@ def test_two_bits_that_rounding_destroys_are_learned(step_rule):
     assert report.quality.low > 0.8
     # Beside it: float, trained as long.
     assert report.control_quality.value > 0.9
+
+
+class Overflowing(nn.Module):
+    """Finite numbers come in, infinite ones go out."""
+
+    def forward(self, x):
+        return x * math.inf
+
+
+def refusal(model, **options):
+    options = {"choose": {"0": chooser(2)}, "train_loader": batches(), "num_epochs": 1} | options
+    with pytest.raises(ValueError, match="the loss became") as refused:
+        train_quantized(model, **options)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("step_rule", STEP_RULES)
+def test_a_loss_that_is_not_finite_names_the_first_layer_that_made_it_so(step_rule):
+    model = nn.Sequential(nn.Linear(4, 8), Overflowing(), nn.Softmax(-1), nn.Linear(8, 3))
+    assert "in the output of layer '1'" in refusal(model, step_rule=step_rule)
+
+
+def test_a_layer_inside_a_layer_is_named_itself():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sequential(nn.Identity(), Overflowing()))
+    assert "in the output of layer '1.1'" in refusal(model)
+
+
+def test_what_the_model_computes_besides_its_layers_is_told_apart():
+    class Net(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) * math.nan
+
+    assert "outside of its layers" in refusal(Net(nn.Linear(4, 3)))
+
+
+def test_inputs_that_are_not_finite_are_told_from_a_layer_that_overflows():
+    ((inputs, targets), *_) = batches()
+    data = [(inputs * math.inf, targets)]
+    words = refusal(net(), train_loader=data, activation_bits=None)
+    assert "in the inputs of the batch" in words
+
+
+def test_a_finite_output_leaves_the_loss_function():
+    words = refusal(net(), loss=lambda outputs, targets: outputs.sum() * math.nan)
+    assert "the model's output is finite: look at the loss function" in words
+
+
+def test_looking_for_the_layer_leaves_no_hook_behind():
+    model = nn.Sequential(nn.Linear(4, 3), Overflowing())
+    refusal(model)
+    assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_a_training_without_a_loss_is_refused():
+    with pytest.raises(ValueError, match=r"loss must be a function, .* got None"):
+        train_quantized(net(), {"0": chooser(2)}, batches(), 1, loss=None)
