@@ -163,6 +163,8 @@ def pull_to_the_ends(h: Tensor, beta: float) -> Tensor:
     return (1 - (2 * h - 1).abs().pow(beta)).sum()
 
 
+# The caller may have gradients switched off, as for everything else that is computed here.
+@torch.enable_grad()
 def _annealed(choice: _Choice, task: Reconstruction, iterations: int) -> Tensor:
     """Learn V by Adam; return which weights are rounded up in the end."""
     # A channel that is exact already has no unit of error, and nothing to gain.

@@ -309,3 +309,13 @@ def test_no_batches_are_refused():
     net = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="there are no batches"):
         learn_rounding(quantize_model(net)[0], net, [])
+
+
+def test_it_learns_with_gradients_switched_off_around_it():
+    torch.manual_seed(0)
+    net, x = nn.Linear(8, 2), torch.randn(20, 8)
+    quantized, _ = quantize_model(net, bits=2)
+    inside = learn_rounding(quantized, net, x, iterations=20)
+    with torch.no_grad():
+        outside = learn_rounding(quantized, net, x, iterations=20)
+    assert torch.equal(inside.weight, outside.weight)

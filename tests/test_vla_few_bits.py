@@ -59,6 +59,9 @@ def test_a_packed_robot_does_what_its_entry_says(name):
     quality = success(roll_out(robot_quantized(name), held_out(60)))
     measured = entry["held_out_success"] / entry["held_out_episodes"]
     assert quality.low <= measured <= quality.high
+    # A first trial of this design reached 99.0 % at 3 bits and 94.3 % at 2.
+    assert entry["held_out_episodes"] >= 3000
+    assert measured > {"w3_qat": 0.99, "w2_qat": 0.943}[name]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -60,7 +60,7 @@ class Recipe:
 
 RECIPES = {
     "w3_qat": Recipe(bits=3, epochs=24, learning_rate=1e-3),
-    "w2_qat": Recipe(bits=2, epochs=32),
+    "w2_qat": Recipe(bits=2, epochs=24),
 }
 
 

@@ -3,13 +3,15 @@
     python -m labkit.vla.mixed_bits        # chooses and stores them again, minutes of one core
 
 What a layer minds is how far the actions' probabilities move when it alone is rounded, on rooms of
-the expert (`labkit.divergence`). The widths are the exact optimum of the sum. Success in closed
-loop has no say in the choice; it judges afterwards.
+the expert (`labkit.divergence`). The widths are the exact optimum of the sum. Then each weight is
+rounded up or down as its layer's output asks (`labkit.rounding`), which costs no byte. Success in
+closed loop has no say in the choice; it judges afterwards.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -19,6 +21,7 @@ from labkit.divergence import MinusDivergence
 from labkit.files import load, save
 from labkit.mixed import allocate_bits, widths_of
 from labkit.quantize import quantize_model
+from labkit.rounding import learn_rounding
 from labkit.sensitivity import measure_sensitivity
 from labkit.vla.batches import calibration_batches
 from labkit.vla.policy import Policy
@@ -29,7 +32,9 @@ NAME = "robot_w3_mixed.safetensors"
 COMMAND = "python -m labkit.vla.mixed_bits"
 WIDTHS = (2, 3, 4, 6, 8)
 STEPS = 1024
-"""Steps of the expert that are looked at."""
+"""Steps of the expert that are looked at for the widths."""
+ROUNDING_STEPS = 512
+"""Steps of the expert that rounding is learned on."""
 
 
 def robot_mixed() -> nn.Module:
@@ -57,10 +62,21 @@ def choose_widths(
     return dict(widths_of(table, allocate_bits(table.loss, [limit])))
 
 
+def in_mixed_widths(
+    policy: nn.Module, widths: Mapping[str, int], steps: int = ROUNDING_STEPS
+) -> nn.Module:
+    """Return `policy` in these widths, layer → bits, its rounding learned on steps of the expert.
+
+    Raises as `labkit.quantize.quantize_model` and `labkit.rounding.learn_rounding`.
+    """
+    nearest, _ = quantize_model(policy, bits=dict(widths))
+    return learn_rounding(nearest, policy, calibration_batches(steps))
+
+
 def store(folder: Path | None = None, *, n_jobs: int = 2, progress: bool = True) -> Path:
     """Choose the widths of `robot()` and replace the bundled file and its entry."""
     widths = choose_widths(robot(), n_jobs=n_jobs, progress=progress)
-    quantized, _ = quantize_model(robot(), bits=widths)
+    quantized = in_mixed_widths(robot(), widths)
     with tempfile.TemporaryDirectory() as draft:
         path = Path(draft) / NAME
         save(quantized, path)
