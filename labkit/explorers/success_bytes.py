@@ -22,12 +22,12 @@ WIDTHS = (8, 6, 4, 3, 2)
 WAYS = {
     "channel": ("rounded, a scale a channel", "quantized"),
     "tensor": ("rounded, a scale a tensor", "code6"),
-    "mixed": ("a width for each layer", "code3"),
+    "mixed": ("a width a layer, learned rounding", "code3"),
     "trained": ("trained with the rounding", "good"),
 }
 """How the policy was made small → what it is called, its colour."""
 OFFERED = {"tensor": WIDTHS, "channel": WIDTHS, "mixed": (3,), "trained": (3, 2)}
-"""Which widths there are; "mixed" takes no more bytes than 3 bits for all layers."""
+"""Which widths there are; "mixed" is a width for each layer, no more bytes than 3 bits for all."""
 
 
 @dataclass(frozen=True)
