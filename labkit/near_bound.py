@@ -18,7 +18,7 @@ import numpy as np
 from labkit.budget import Limit, Problem
 
 # Half a list of partial choices longer than this takes HiGHS less time.
-_LONGEST = 200_000
+_LONGEST = 20_000
 _GROWTH = 1.4
 
 
