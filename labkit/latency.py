@@ -22,8 +22,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 # What one timed block should last at least, so that the clock's own steps do not matter.
 SHORTEST_BLOCK = 5e-4
-# Untimed calls before each timed block, hot. After other candidates have used the cache, weights of
-# 10 MB were back in it only after some twenty calls: the second still took twice as long.
+# Untimed calls before each timed block, hot. After other candidates have used the cache, the second
+# call of a model of 10 MB took twice as long as calls in the end, the twelfth still a fifth longer.
 WARM_UP = 5e-3
 # Used where the system does not say how large its last cache is.
 USUAL_CACHE = 32 * 2**20

@@ -81,7 +81,7 @@ STAGES = (Recipe(steps=4000), Recipe(steps=3000, batch_size=128, learning_rate=1
 
 
 def train(
-    policy: Pupil,
+    pupil: Pupil,
     demos: Demos,
     recipe: Recipe,
     *,
@@ -89,21 +89,21 @@ def train(
     progress: bool = False,
     stop: Callable[[int], bool] | None = None,
 ) -> tuple[EpochRecord, ...]:
-    """Train `policy` in place; return the mean loss of every `steps_between_saves` steps.
+    """Train `pupil` in place; return the mean loss of every `steps_between_saves` steps.
 
     `checkpoint`: a file to go on from when it exists, and to keep the state in. `stop`: is told how
-    many steps are done after each save; True ends the training there. The policy ends in eval mode.
+    many steps are done after each save; True ends the training there. It ends in eval mode.
     Raises ValueError for a recipe that cannot work, for a file of another training, and when the
     loss is no longer finite.
     """
     _check(recipe)
     chosen(demos, recipe.batch_size, recipe.seed, 0)
-    optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(pupil.parameters(), weight_decay=recipe.weight_decay)
     done = Progress()
-    start = fingerprint(policy, {**asdict(recipe), "steps_of_the_expert": len(demos)})
+    start = fingerprint(pupil, {**asdict(recipe), "steps_of_the_expert": len(demos)})
     if checkpoint is not None and checkpoint.exists():
-        done = read_checkpoint(checkpoint, start, policy, optimizer, [])
-    policy.train()
+        done = read_checkpoint(checkpoint, start, pupil, optimizer, [])
+    pupil.train()
     first = len(done.history) * recipe.steps_between_saves
     bar = tqdm(
         total=recipe.steps, initial=first, desc=f"robot, seed {recipe.seed}", disable=not progress
@@ -113,18 +113,18 @@ def train(
             last = min(first + recipe.steps_between_saves, recipe.steps)
             losses, right = [], []
             for step in range(first, last):
-                loss, share = _step(policy, optimizer, demos, recipe, step)
+                loss, share = _step(pupil, optimizer, demos, recipe, step)
                 losses.append(loss)
                 right.append(share)
                 bar.update()
             bar.set_postfix_str(f"loss {np.mean(losses):.4f}, right {100 * np.mean(right):.1f} %")
             done.history.append(EpochRecord(len(done.history) + 1, float(np.mean(losses))))
             if checkpoint is not None:
-                write_checkpoint(checkpoint, start, policy, optimizer, [], done)
+                write_checkpoint(checkpoint, start, pupil, optimizer, [], done)
             first = last
             if stop is not None and stop(first):
                 break
-    policy.eval()
+    pupil.eval()
     return tuple(done.history)
 
 
@@ -210,13 +210,13 @@ COMMAND = "python -m labkit.vla.train"
 
 
 def _step(
-    policy: Pupil, optimizer: torch.optim.Optimizer, demos: Demos, recipe: Recipe, step: int
+    pupil: Pupil, optimizer: torch.optim.Optimizer, demos: Demos, recipe: Recipe, step: int
 ) -> tuple[float, float]:
     """Take one step; return the loss, and the share of actions that were right."""
     for group in optimizer.param_groups:
         group["lr"] = recipe.rate(step)
     inputs, asked = lesson(chosen(demos, recipe.batch_size, recipe.seed, step))
-    answer = policy(*inputs)
+    answer = pupil(*inputs)
     loss = imitation_loss(answer, asked, recipe.map_weight)
     if not math.isfinite(loss.item()):
         raise ValueError(
@@ -225,7 +225,7 @@ def _step(
         )
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(policy.parameters(), recipe.max_norm)
+    torch.nn.utils.clip_grad_norm_(pupil.parameters(), recipe.max_norm)
     optimizer.step()
     logits, actions = answer[0], asked[0]
     right = actions.gather(1, logits.argmax(1, keepdim=True))
