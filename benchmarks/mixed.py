@@ -9,8 +9,8 @@
 2. MNIST MLP and CNN under budgets between two uniform widths: sensitivity on 1000 training images,
    accuracy on the 1000 test images, McNemar's test. With the rank correlation of the Hessian's
    prediction and the measured loss.
-3. 200 layers × 7 options under two limits: seconds of `allocate_bits` on 20 random problems, and
-   how much more the greedy choice costs.
+3. 200 layers × 7 options under two limits: seconds of `allocate_bits` on 100 random problems of
+   each of three kinds, and how much more the greedy choice costs.
 
 Exit status 1 unless mixed beats uniform by a resolved difference on two models. Some five
 minutes on one core.
@@ -147,10 +147,10 @@ def digits(name, model, jobs):
 
 
 def allocation(decades):
-    """Time `allocate_bits` on 20 problems like a network's; layer sizes lie over some decades."""
+    """Time `allocate_bits` on 100 problems like a network's; layer sizes lie over some decades."""
     seconds, excess = [], []
     layer = np.arange(200)
-    for seed in range(20):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         bits = np.arange(2, 9)
         weights = 10 ** rng.uniform(6 - decades, 6, (200, 1))

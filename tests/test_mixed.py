@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-import time
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labkit import knapsack
+from labkit import knapsack, near_bound
+from labkit.budget import Problem
 from labkit.mixed import (
     Sensitivity,
     allocate_bits,
@@ -322,22 +322,73 @@ def network_problem(seed, limits=2):
     return cost, [(use, use.min(1).sum() + 0.5 * np.ptp(use, axis=1).sum()) for use in uses]
 
 
-def test_two_hundred_layers_under_two_limits_are_solved_quickly_and_rightly():
-    cost, limits = network_problem(0)
-    start = time.process_time()
-    choice = allocate_bits(cost, limits)
-    # 0.03 s on a quiet machine.
-    assert time.process_time() - start < 1
-    assert all(total(use, choice) <= budget for use, budget in limits)
-    assert total(cost, choice) <= total(cost, allocate_greedily(cost, limits))
+@pytest.mark.parametrize("decades", [1, 2, 3])
+def test_two_hundred_layers_are_settled_near_the_bound(decades):
+    # Sizes and costs of a network lie over decades; HiGHS takes a second and more for some.
+    for seed in range(5):
+        cost, limits = decades_problem(seed, decades)
+        choice = near_bound.search(Problem.of(cost, limits))
+        assert choice is not None
+        assert all(total(use, choice) <= budget for use, budget in limits)
+        assert total(cost, choice) <= total(cost, allocate_greedily(cost, limits))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_both_ways_agree_on_two_hundred_layers(seed, monkeypatch):
-    cost, limits = network_problem(seed)
+def decades_problem(seed, decades):
+    """200 layers × 7 widths of which bytes and seconds, and costs, lie over so many decades."""
+    rng = np.random.default_rng(seed)
+    bits, weights = np.arange(2, 9), 10 ** rng.uniform(6 - decades, 6, (200, 1))
+    size = np.round(weights * bits / 8)
+    seconds = weights * (0.3 + bits / 8 * rng.uniform(0.5, 1.5, (200, 1))) * 1e-9
+    cost = 10 ** rng.uniform(-decades, 0, (200, 1)) * 4.0 ** (2 - bits)
+    cost = cost * rng.uniform(0.8, 1.2, (200, 7))
+    return cost, [(use, use.min(1).sum() + 0.3 * np.ptp(use, 1).sum()) for use in (size, seconds)]
+
+
+@pytest.mark.parametrize("problem", [network_problem, decades_problem])
+@pytest.mark.parametrize("seed", range(2))
+def test_both_ways_agree_on_two_hundred_layers(problem, seed, monkeypatch):
+    cost, limits = problem(seed, 2)
     near = allocate_bits(cost, limits)
     monkeypatch.setattr(knapsack, "search", lambda problem: None)
     assert math.isclose(total(cost, near), total(cost, allocate_bits(cost, limits)), rel_tol=1e-11)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    limits=st.integers(0, 5),
+    prices=st.lists(st.floats(0, 100), min_size=5, max_size=5),
+    below=st.floats(0, 300),
+)
+def test_whatever_the_prices_every_choice_below_is_listed(seed, limits, prices, below):
+    rng = np.random.default_rng(seed)
+    shape = (4, 3)
+    cost, uses = rng.uniform(0, 100, shape), rng.uniform(0, 10, (limits, *shape))
+    leeways = rng.uniform(0, 40, limits)
+    wanted = sorted(
+        total(cost, choice)
+        for choice in every_choice(*shape)
+        if total(cost, choice) < below
+        and all(total(use, choice) <= most for use, most in zip(uses, leeways, strict=True))
+    )
+    every = np.ones(shape, dtype=bool)
+    totals, trace = near_bound._listed(
+        every, below, None, cost, uses, leeways, np.array([prices[:limits], [0.0] * limits])
+    )
+    np.testing.assert_allclose(sorted(totals), wanted)
+    for place, listed in enumerate(totals):
+        assert math.isclose(total(cost, trace(place)), listed)
+
+
+def test_too_long_a_list_is_given_up_and_solved_all_the_same(monkeypatch):
+    # Cost and use in proportion: as many choices near the bound as there are sums.
+    rng = np.random.default_rng(0)
+    use = np.round(10 ** rng.uniform(3, 6, (12, 1))) * np.arange(2, 9)
+    cost = use.max() - use
+    limits = [(use, use.min(1).sum() + 0.3 * np.ptp(use, 1).sum())] * 2
+    monkeypatch.setattr(near_bound, "_LONGEST", 20)
+    assert near_bound.search(Problem.of(cost, limits)) is None
+    choice = allocate_bits(cost, limits)
+    assert total(use, choice) <= limits[0][1]
 
 
 def test_layers_that_are_all_alike_are_no_trouble():
