@@ -47,6 +47,8 @@ class RangeWeight(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight as its codes represent it."""
         qparams = self.choose(weight.detach())
+        if qparams.group_size is None:
+            return straight_through(weight, qparams)
         return straight_through(rows(weight, qparams), qparams).view_as(weight)
 
     def qparams(self, weight: Tensor) -> QParams:

@@ -218,7 +218,7 @@ def qparams_from_range(
             scale = amax / ((quant_max - quant_min) / 2)
         else:
             scale = np.maximum(-low / half, high / (half - 1))
-        zero_point = np.full_like(scale, 0 if signed else half)
+        zero_point = np.full(scale.shape, 0 if signed else half)
     else:
         scale = (high - low) / (quant_max - quant_min)
         # -low / scale, but with one division of exact numbers: dividing by the rounded scale would
@@ -226,10 +226,14 @@ def qparams_from_range(
         width = np.where(scale > 0, high - low, np.inf)
         below_zero = -low * (quant_max - quant_min) / width
         zero_point = np.rint(quant_min + below_zero).clip(quant_min, quant_max)
-    centred = not zero_point.any()
-    scale, zero_point = (torch.from_numpy(np.asarray(p)) for p in (scale, zero_point))
-    scale, zero_point = stored_scale(scale).to(device), zero_point.to(device, torch.int32)
-    return _chosen(scale, zero_point, quant_min, quant_max, axis, group_size, centred)
+    return _chosen(
+        _stored(scale),
+        zero_point.astype(np.int32),
+        (quant_min, quant_max),
+        axis,
+        group_size,
+        device,
+    )
 
 
 def _in_numpy(name: str, value: object) -> np.ndarray:
@@ -240,25 +244,24 @@ def _in_numpy(name: str, value: object) -> np.ndarray:
 
 
 def _chosen(
-    scale: Tensor,
-    zero_point: Tensor,
-    quant_min: int,
-    quant_max: int,
+    scale: np.ndarray,
+    zero_point: np.ndarray,
+    ends: tuple[int, int],
     axis: int | None,
     group_size: int | None,
-    centred: bool,
+    device: torch.device | None,
 ) -> QParams:
     """The grid of numbers that were computed here: a training need not check them at every step."""
     grid = object.__new__(QParams)
     vars(grid).update(
-        scale=scale,
-        zero_point=zero_point,
-        quant_min=quant_min,
-        quant_max=quant_max,
+        scale=torch.from_numpy(np.asarray(scale)).to(device),
+        zero_point=torch.from_numpy(np.asarray(zero_point)).to(device),
+        quant_min=ends[0],
+        quant_max=ends[1],
         axis=axis,
         group_size=group_size,
-        largest_step=_largest_step(scale, scale),
-        centred=centred,
+        largest_step=float(scale.max()) if scale.size else 1.0,
+        centred=not zero_point.any(),
     )
     return grid
 
@@ -337,9 +340,13 @@ def stored_scale(scale: Tensor) -> Tensor:
     >>> stored_scale(torch.tensor([0.5, 0.0], dtype=torch.float64))
     tensor([0.5000, 1.0000])
     """
-    rounded = scale.to(torch.float32)
-    if rounded.numel() and rounded.min().item() >= FLOAT32.tiny:
+    return torch.from_numpy(np.asarray(_stored(scale.cpu().numpy()))).to(scale.device)
+
+
+def _stored(scale: np.ndarray) -> np.ndarray:
+    rounded = scale.astype(np.float32)
+    if rounded.size and rounded.min() >= FLOAT32.tiny:
         return rounded
-    up = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
-    rounded = torch.where((rounded < FLOAT32.tiny) & (rounded.double() < scale), up, rounded)
-    return torch.where(rounded > 0, rounded, 1.0)
+    up = np.nextafter(rounded, np.float32(math.inf))
+    rounded = np.where((rounded < FLOAT32.tiny) & (rounded < scale), up, rounded)
+    return np.where(rounded > 0, rounded, np.float32(1))
