@@ -113,7 +113,7 @@ def on_grid(x: Tensor, qparams: QParams) -> tuple[Tensor, bool]:
     >>> on_grid(torch.tensor([0.3, 9.0]), QParams(0.5, 2, 0, 3))
     (tensor([0.5000, 0.5000]), True)
     """
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
     limit, clipped = _saturation(qparams, x.dtype), False
     for (values, out), scale, zero_point in blocks(qparams, x.detach(), y):
         # Where the dtype allows, the result is its own work space: no other large tensor.

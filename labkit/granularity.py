@@ -99,13 +99,18 @@ def _laid_out(x: Tensor, qparams: QParams) -> tuple[Sequence[int], Tensor, Tenso
         # Not -1 for their number: there may be none.
         shape = (scale.numel(), qparams.group_size)
         return shape, scale.reshape(-1, 1), zero_point.reshape(-1, 1)
+    shape, viewed_as = x.shape, ()
     if scale.numel() == 1:
-        return (x.numel(),), scale.reshape(()), zero_point.reshape(())
-    shape = _along_axis(scale.shape, x, qparams.axis)
-    return x.shape, scale.reshape(shape), zero_point.reshape(shape)
+        shape = (x.numel(),)
+    else:
+        viewed_as = _along_axis(scale.shape, x, qparams.axis)
+    # Most are laid out already, and at a small tensor a view takes as long as a pass.
+    if scale.shape != viewed_as:
+        scale, zero_point = scale.reshape(viewed_as), zero_point.reshape(viewed_as)
+    return shape, scale, zero_point
 
 
-def _along_axis(parameters: Sequence[int], x: Tensor, axis: int | None) -> Sequence[int]:
+def _along_axis(parameters: Sequence[int], x: Tensor, axis: int | None) -> tuple[int, ...]:
     """Give parameters as many dimensions as x; a plain list of channels runs along the axis."""
     shape = [1] * (x.ndim - len(parameters)) + list(parameters)
     if axis is not None:
@@ -121,4 +126,4 @@ def _along_axis(parameters: Sequence[int], x: Tensor, axis: int | None) -> Seque
             f"parameters of shape {tuple(parameters)} do not broadcast{along} to x of shape "
             f"{tuple(x.shape)}; choose them from a tensor of the same shape"
         )
-    return shape
+    return tuple(shape)

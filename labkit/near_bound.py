@@ -35,7 +35,8 @@ _MULTIPLES = {1: _MANY, 2: _MANY, 3: _MANY[[2, 4, 6]], 4: _MANY[[2, 4, 6]]}
 _TIGHTER = 0.97
 # A choice that is better by less than this share counts as equally good.
 _SHARE = 1e-12
-_EPS = np.finfo(np.float64).eps
+# So many partial choices are bounded at once: under hundreds of prices, more would fill memory.
+_BLOCK = 4096
 
 
 def search(problem: Problem) -> np.ndarray | None:
@@ -60,7 +61,7 @@ def search(problem: Problem) -> np.ndarray | None:
     priced = cost + np.tensordot(dual, uses, axes=1)
     at_least = priced.min(axis=1).sum()
     # Lowered by what rounding may do to the sums.
-    bound = at_least - dual @ leeways - len(cost) * _EPS * (at_least + dual @ leeways)
+    bound = at_least - dual @ leeways - _rounding(len(cost)) * (at_least + dual @ leeways)
     # How much the bound rises when a row has to take an option.
     rise = priced - priced.min(axis=1, keepdims=True)
     choice, below = None, math.inf
@@ -139,14 +140,14 @@ def _listed(
     ahead = np.zeros((len(prices), len(order) + 1))
     ahead[:, :-1] = np.cumsum(least[:, ::-1], axis=1)[:, ::-1]
     # Lowered as above, so that each stays a bound.
-    ahead -= len(order) * _EPS * (ahead[:, :1] + (prices @ leeways)[:, None])
+    ahead -= _rounding(len(order)) * (ahead[:, :1] + (prices @ leeways)[:, None])
     totals, left = np.zeros(1), leeways[:, None]
     steps = []
     for place, row in enumerate(order):
         options = np.flatnonzero(near[row])
         totals = (totals[:, None] + cost[row, options]).ravel()
         left = (left[:, :, None] - uses[:, row][:, None, options]).reshape(len(uses), len(totals))
-        bounds = totals + (ahead[:, place + 1, None] - prices @ left).max(axis=0)
+        bounds = _bounds(totals, left, ahead[:, place + 1], prices)
         kept = np.flatnonzero((bounds < below * (1 - _SHARE)) & (left >= 0).all(axis=0))
         if beam is None and len(kept) > _LONGEST:
             return None
@@ -164,3 +165,19 @@ def _listed(
         return choice
 
     return totals, trace
+
+
+def _bounds(
+    totals: np.ndarray, left: np.ndarray, ahead: np.ndarray, prices: np.ndarray
+) -> np.ndarray:
+    """What partial choices cost in the end at least: the highest bound under any of the prices."""
+    bounds = np.empty_like(totals)
+    for start in range(0, len(totals), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        bounds[block] = totals[block] + (ahead[:, None] - prices @ left[:, block]).max(axis=0)
+    return bounds
+
+
+def _rounding(rows: int) -> float:
+    """More than sums over so many rows are off in floats, relative to the sum of their sizes."""
+    return 4 * (rows + 8) * float(np.finfo(np.float64).eps)

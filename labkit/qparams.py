@@ -6,7 +6,6 @@ the last dimension.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
 
@@ -96,9 +95,8 @@ class QParams:
         >>> QParams(0.5, 2, 0, 3).with_scale(torch.tensor(0.25)).scale
         tensor(0.2500)
         """
-        grid = copy.copy(self)
-        object.__setattr__(grid, "largest_step", _largest_step(scale, scale))
-        object.__setattr__(grid, "scale", scale)
+        grid = object.__new__(QParams)
+        vars(grid).update(vars(self), scale=scale, largest_step=_largest_step(scale, scale))
         return grid
 
 

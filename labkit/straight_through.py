@@ -32,7 +32,7 @@ def passed_back(
     """
     work, sums, space = work_dtype(x.dtype), [], None
     x, arrived = x.detach().to(work), gradient.to(work).contiguous()
-    for_x = torch.empty(x.shape, dtype=work, device=x.device)
+    for_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     # Codes are whole, so the ends lie between them. A mask of bools would cost ten times as much.
     ends = grid.quant_min - 0.5, grid.quant_max + 0.5
     for (values, arriving, out), scale, zero_point in blocks(grid, x, arrived, for_x):
