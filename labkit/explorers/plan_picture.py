@@ -182,7 +182,9 @@ def _verdict(state: State, chosen: Choice | None, result: Accuracy | None) -> st
         return f"no widths keep the size: 2 bits everywhere take {least:.1f} kB"
     if result is not None:
         lost = _float() - 100 * result.value
-        kept = state.limited == "size" or lost <= state.points + 1e-9
+        if state.limited == "size":
+            return f"made: {result}, {lost:.1f} points lost, on which there is no limit"
+        kept = lost <= state.points + 1e-9
         return f"made: {result}, {lost:.1f} points lost: {'kept' if kept else 'missed'}"
     lost = _float() - predicted(chosen)
     said = f"{lost:.1f} points lost by prediction"

@@ -165,7 +165,9 @@ def _map(table: np.ndarray, state: State, title: str) -> Plot:
 def _cell(value: float, quality: str) -> str:
     if quality == "points":
         return f"{value:.1f}".replace("-", "−")
-    return "0" if value < 5e-5 else f"{value:.1g}" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return "0" if value < 5e-5 else f"{value:.5f}" if value < 1e-4 else f"{value:.4f}"
+    return f"{value:.3f}"
 
 
 def _scatter(state: State) -> Plot:
@@ -182,5 +184,10 @@ def _scatter(state: State) -> Plot:
         here = foreseen[i, column : column + 1], shown[i, column : column + 1]
         marks.append(Points(*here, COLOURS[i], name, 7))
     x = Axis(f"predicted rise of the loss (discs: {state.bits} bits)", 1e-6, 0.2, scale="log")
-    y = Axis("measured (0 on the edge)", low, _MOST[state.quality], scale="log")
+    y = Axis(
+        f"measured, {QUALITIES[state.quality]} (0 on the edge)",
+        low,
+        _MOST[state.quality],
+        scale="log",
+    )
     return Plot(marks, x, y, height=230)

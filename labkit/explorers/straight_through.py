@@ -247,7 +247,11 @@ def _loss_slopes(state: State, now: Slopes) -> Plot:
     rises = [(b - state.target) ** 2 - (a - state.target) ** 2 for a, b in pairwise(every)]
     marks: list[Mark] = [
         Steps(
-            [LOW - 0.5, low, *edges(state.bits), high, HIGH + 0.5], [0, *slope, 0], "good", width=2
+            [LOW - 0.5, low, *edges(state.bits), high, HIGH + 0.5],
+            [0, *slope, 0],
+            "good",
+            "straight-through",
+            width=2,
         ),
         *_jumps(state.bits, rises, 4.7),
         Points([state.weight], [now.straight_through], "good", size=6),
@@ -260,7 +264,8 @@ def _jumps(bits: int, rises: list[float], tall: float) -> list[Mark]:
     """The true slope: zero, and at every edge a spike without end."""
     marks: list[Mark] = [Line([LOW, HIGH], [0, 0], "error", "true", 2.5)]
     for edge, rise in zip(edges(bits), rises, strict=True):
-        if LOW < edge < HIGH and abs(rise) > 1e-9:
+        # Steps are float32: two levels as far from the target differ in the eighth digit.
+        if LOW < edge < HIGH and abs(rise) > 1e-6:
             end = tall if rise > 0 else -tall
             marks.append(Line([edge, edge], [0, end], "error", width=1.3))
     return marks

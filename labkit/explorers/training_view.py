@@ -161,7 +161,8 @@ def _answers(state: Setting, runs: Runs, ptq: Accuracy) -> Plot:
         Rule(stretched(in_float().value), "", "float", axis="y"),
         Rule(stretched(ptq.value), "", "error", axis="y"),
         Text(EPOCHS, stretched(ptq.value), "only rounded", "error", "end", 12, dy=-6),
-        Text(EPOCHS, stretched(in_float().value), "float", "float", "end", 12, dy=16),
+        # Before the first point of any curve.
+        Text(0.02, stretched(in_float().value), "float", "float", "start", 12, dy=-6),
     ]
     if runs.control:
         marks += curve(runs.control, "float", "float, trained as long", 1.8, 2.5)
