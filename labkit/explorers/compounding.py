@@ -129,7 +129,7 @@ def _curve(state: State) -> Plot:
     x = Axis(
         "other actions than float's, in the same rooms", _LEAST, 1.05, "", "log", ticks, labels
     )
-    return Plot(marks, x, Axis("success", -2, 103, "%"), "agreement hides failures", 310)
+    return Plot(marks, x, Axis("success", -2, 103, "%"), "agreement does not tell success", 310)
 
 
 def _histogram(state: State) -> Plot:

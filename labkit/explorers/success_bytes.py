@@ -12,7 +12,7 @@ from labkit.explorers import robot_runs
 from labkit.explorers.panel import Panel, choice, steps_slider
 from labkit.explorers.robot_films import width_name
 from labkit.explorers.robot_runs import Robot, nbytes, play_all, played
-from labkit.explorers.scene import Axis, Line, Mark, Plot, Points, Readout, Rule, Scene
+from labkit.explorers.scene import Axis, Line, Mark, Plot, Points, Readout, Rule, Scene, Text
 from labkit.threads import one_thread
 from labkit.vla.controls import random_actions
 from labkit.vla.env import MISSIONS
@@ -110,7 +110,10 @@ def _sizes(state: State) -> Plot:
     """Every policy as a point, its interval as a line."""
     marks: list[Mark] = []
     chance = 100 * success(on(at_random(), state.mission)).value
-    marks.append(Rule(chance, "random actions", "range", axis="y"))
+    marks.append(Rule(chance, "", "range", axis="y"))
+    # Below its line, where no grid line is; at 0 there is no room.
+    below = 16 if chance > 10 else -6
+    marks.append(Text(1780, chance, "random actions", "range", "end", dy=below))
     for way, (words, role) in WAYS.items():
         widths = OFFERED[way]
         sizes = [nbytes(Robot(bits, way)) / 1000 for bits in widths]
