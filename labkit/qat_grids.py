@@ -48,6 +48,7 @@ class RangeWeight(nn.Module):
         """Return the weight as its codes represent it."""
         qparams = self.choose(weight.detach())
         if qparams.group_size is None:
+            # Without a view: its node in the graph takes as long as a pass through a small weight.
             return straight_through(weight, qparams)
         return straight_through(rows(weight, qparams), qparams).view_as(weight)
 

@@ -342,6 +342,7 @@ def stored_scale(scale: Tensor) -> Tensor:
 
 
 def _stored(scale: np.ndarray) -> np.ndarray:
+    """What `stored_scale` describes, in numpy: it runs at every step of a training."""
     rounded = scale.astype(np.float32)
     if rounded.size and rounded.min() >= FLOAT32.tiny:
         return rounded
